@@ -1,0 +1,111 @@
+"""The whole job as one dataflow: whoever reads `build` from top to bottom has read the system."""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow, Stream, operator
+from bytewax.inputs import Source
+from bytewax.operators import KeyedStream, StatefulBatchLogic
+from bytewax.outputs import Sink
+
+from operators import records
+from operators.chunk import Chunk
+from operators.config import ScoreConfig, WindowConfig
+from operators.decode import BatchDecoder
+from operators.engagement import Scorer
+from operators.window import Shard
+from schemas.batches import RawBatch, Records
+
+
+@dataclass(frozen=True)
+class ConductorConfig:
+    """What the flow computes with. ``shards`` is fixed for the life of a recovery store, and at least the workers."""
+
+    window: WindowConfig = field(default_factory=WindowConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    shards: int = 8
+
+
+def build(
+    config: ConductorConfig, source: Source[RawBatch], sinks: Mapping[str, Sink[tuple[str, Records]]]
+) -> Dataflow:
+    """Return the flow: source, decode, window and score, sinks. Step ids are the recovery store's keys."""
+    flow = Dataflow("conductor")
+    raw = op.input("source", flow, source)
+    decoded = decode("decode", raw, config)
+    scored = engagement("engagement", decoded.chunks, config)
+    outbound = op.merge("outbound", scored, decoded.dead)
+    for name, sink in sinks.items():
+        op.output(f"sink_{name}", outbound, sink)
+    return flow
+
+
+@dataclass(frozen=True)
+class DecodeOut:
+    """What became of the raw batches: events by shard, and dead letters."""
+
+    chunks: KeyedStream[Chunk]
+    dead: KeyedStream[Records]
+
+
+@operator
+def decode(step_id: str, up: Stream[RawBatch], config: ConductorConfig) -> DecodeOut:
+    """Decode batches and split them by shard; what can't be used is set aside."""
+    caches = threading.local()  # the workers of a process share this function, and a decoder is not for two threads
+
+    def decode_batches(batches: list[RawBatch]) -> Iterable[tuple[str, Chunk | Records]]:
+        decoder: BatchDecoder | None = getattr(caches, "decoder", None)
+        if decoder is None:
+            decoder = caches.decoder = BatchDecoder(config.shards, config.window)
+        for batch in batches:
+            decoded = decoder(batch)
+            for shard, chunk in decoded.chunks:
+                yield shard_key(shard), chunk
+            if decoded.dead:
+                yield shard_key(batch.partition % config.shards), decoded.dead
+
+    split = op.branch("split", op.flat_map_batch("batches", up, decode_batches), _is_chunk)
+    return DecodeOut(split.trues, split.falses)  # type: ignore[arg-type]
+
+
+def _is_chunk(item: tuple[str, Chunk | Records]) -> bool:
+    return isinstance(item[1], Chunk)
+
+
+def shard_key(shard: int) -> str:
+    """Return the engine's key of a shard."""
+    return f"shard-{shard:04d}"
+
+
+@operator
+def engagement(step_id: str, up: KeyedStream[Chunk], config: ConductorConfig) -> KeyedStream[Records]:
+    """Window the events of every session, score each tick, and set aside what came late or early."""
+    scorer = Scorer(config.score)
+
+    def logic(resume_state: bytes | None) -> _ShardLogic:
+        shard = Shard.restore(config.window, scorer, resume_state) if resume_state else Shard(config.window, scorer)
+        return _ShardLogic(shard, scorer)
+
+    return op.stateful_batch("shards", up, logic)
+
+
+class _ShardLogic(StatefulBatchLogic[Chunk, Records, bytes]):
+    def __init__(self, shard: Shard, scorer: Scorer) -> None:
+        self._shard = shard
+        self._scorer = scorer
+
+    def on_batch(self, values: list[Chunk]) -> tuple[Iterable[Records], bool]:
+        out: list[Records] = []
+        for chunk in values:
+            judged = self._shard.feed(chunk)
+            if len(judged.early) or len(judged.late):
+                out.append(records.untimely(chunk, judged, self._shard.config))
+        for closed in self._shard.close():
+            out.append(records.engagement(closed, self._scorer))
+            out.append(records.summaries(closed))
+        return [batch for batch in out if batch], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> bytes:
+        return self._shard.snapshot()

@@ -1,0 +1,117 @@
+"""Small tools for columns: grouping, sorting, ranges, and packing into bytes. All shapes are (n,)."""
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+Column = npt.NDArray[Any]
+Int64s = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+
+def ranges(starts: Int64s, counts: Int64s) -> Int64s:
+    """Return ``starts[0], starts[0]+1, ... `` for each of the counts, one run after another.
+
+    >>> ranges(np.array([5, 20]), np.array([2, 3])).tolist()
+    [5, 6, 20, 21, 22]
+    """
+    total = int(counts.sum())
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts - before, counts) + np.arange(total)
+
+
+def offsets(counts: Int64s) -> Int64s:
+    """Return where each run of ``counts`` begins when they stand one after another, with the total at the end.
+
+    >>> offsets(np.array([2, 0, 3])).tolist()
+    [0, 2, 2, 5]
+    """
+    out = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=out[1:])
+    return out
+
+
+def sort_by(major: Int64s, minor: Int64s) -> Int64s:
+    """Return the stable order by ``major``, then ``minor``; both at least 0.
+
+    Where they fit, both values and the place are packed into one 63-bit number: sorting plain numbers is five to ten
+    times as fast as ``lexsort``.
+    """
+    n = len(major)
+    if n == 0:
+        return np.zeros(0, np.int64)
+    low = int(minor.min())
+    minor_bits, place_bits = (int(minor.max()) - low).bit_length(), (n - 1).bit_length()
+    if int(major.max()).bit_length() + minor_bits + place_bits <= 63:
+        packed = (major << (minor_bits + place_bits)) | ((minor - low) << place_bits) | np.arange(n)
+        packed.sort()
+        return packed & ((1 << place_bits) - 1)
+    return np.lexsort((minor, major))
+
+
+def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> Int64s:
+    """Return a stable order that puts equal pairs side by side; ``minor`` are 64-bit digests, in no useful order.
+
+    Sorts by the highest bits of a mix of both and checks that no two different pairs met; if they did, the slow and
+    exact way is taken.
+    """
+    n = len(major)
+    if n == 0:
+        return np.zeros(0, np.int64)
+    place_bits = np.uint64((n - 1).bit_length())
+    mixed = minor + major.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    packed = ((mixed >> place_bits) << place_bits) | np.arange(n, dtype=np.uint64)
+    packed.sort()
+    order = (packed & ((np.uint64(1) << place_bits) - np.uint64(1))).astype(np.int64)
+    top = packed >> place_bits
+    same = top[1:] == top[:-1]
+    left, right = order[:-1][same], order[1:][same]
+    if (major[left] == major[right]).all() and (minor[left] == minor[right]).all():
+        return order
+    return np.lexsort((minor, major))
+
+
+def first_of_runs(*keys: Column) -> Flags:
+    """Return True where any of the (grouped) keys differs from the one before; the first is True."""
+    n = len(keys[0])
+    first = np.ones(n, np.bool_)
+    if n > 1:
+        first[1:] = keys[0][1:] != keys[0][:-1]
+        for key in keys[1:]:
+            first[1:] |= key[1:] != key[:-1]
+    return first
+
+
+def last_where(flags: Flags) -> Int64s:
+    """Return for each place the last place up to it where the flag is set, -1 where none is.
+
+    >>> last_where(np.array([False, True, False, True])).tolist()
+    [-1, 1, 1, 3]
+    """
+    return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), -1))
+
+
+def pack(meta: Any, columns: Mapping[str, Column]) -> bytes:
+    """Pack columns into bytes: a msgpack head (``meta``, names, types, shapes), then the raw arrays.
+
+    Kept apart from pickle so that a snapshot costs one copy, holds no objects and can be read by anything.
+    """
+    head = msgspec.msgpack.encode([meta, [(name, c.dtype.str, c.shape) for name, c in columns.items()]])
+    return b"".join([struct.pack("<I", len(head)), head, *(np.ascontiguousarray(c).tobytes() for c in columns.values())])
+
+
+def unpack(packed: bytes) -> tuple[Any, dict[str, Column]]:
+    """Return what was packed; the columns are fresh and writable."""
+    (size,) = struct.unpack_from("<I", packed)
+    meta, layout = msgspec.msgpack.decode(packed[4 : 4 + size])
+    at = 4 + size
+    columns: dict[str, Column] = {}
+    for name, dtype, shape in layout:
+        columns[name] = np.frombuffer(packed, np.dtype(dtype), math.prod(shape), at).reshape(shape).copy()
+        at += columns[name].nbytes
+    return meta, columns

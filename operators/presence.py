@@ -1,0 +1,170 @@
+"""Who was there: from joins, leaves and acts to head counts at every tick, for all sessions of a shard at once.
+
+The events of a user cut time into pieces in which nothing about him changes but the clock. Within a piece, each count
+takes him in over one run of ticks ("active" until 60 s after his last act, "present" until his presence runs out), so a
+count over all ticks is the running sum of +1 where a run begins and -1 behind its end. Nothing loops over ticks or users.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.columns import Flags, Int64s, first_of_runs, group_by, last_where, offsets
+from operators.config import NEVER, PANE_MS, WINDOW_MS, WindowConfig
+
+LONG_AGO = -NEVER
+
+STATE, ACT, JOIN, LEAVE = range(4)
+"""What an element is: a user as an earlier call left him, or one of his events."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserStates:
+    """What is kept of a user between calls; every column has shape (n,), times in ms (``LONG_AGO``: never).
+
+    ``acted`` is the last act, ``valid`` the last act that no leave has voided, ``left`` the last leave, ``joined``
+    whether a join holds, ``touched`` the last event that a join's time-out counts from.
+    """
+
+    acted: Int64s
+    valid: Int64s
+    left: Int64s
+    joined: Flags
+    touched: Int64s
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The ticks of several sessions, one run after another: session i has ticks ``first[i] + 5 s * (0..count[i]-1)``."""
+
+    first: Int64s
+    count: Int64s
+
+    def slots(self) -> Int64s:
+        """Return where each session's run begins when each has one slot more than ticks, with the total at the end."""
+        return offsets(self.count + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCounts:
+    """Distinct users at every tick of an axis, each of shape (ticks,)."""
+
+    connected: Int64s
+    active: Int64s
+    present_or_active: Int64s
+    present_in_window: Int64s
+    left: Int64s
+
+
+class Pieces:
+    """The elements of all users, each user's side by side in order of time, and what holds after each of them."""
+
+    def __init__(
+        self,
+        session: Int64s,
+        user: npt.NDArray[np.uint64],
+        what: npt.NDArray[np.int8],
+        ts: Int64s,
+        position: Int64s,
+        states: UserStates,
+        config: WindowConfig,
+    ) -> None:
+        """Take elements of shape (m,): first the states (``states`` covers just them), then events in order of time.
+
+        ``session`` indexes the axis; ``position`` is an event's place among all events, -1 for a state.
+        """
+        order = group_by(session, user)
+        self.order = order
+        self.session, self.user, self.ts, self.position = session[order], user[order], ts[order], position[order]
+        what = what[order]
+        m = len(order)
+        self.starts = first_of_runs(self.session, self.user)
+        self.is_state = what == STATE
+        first = last_where(self.starts)
+        acts, joins, leaves = what == ACT, what == JOIN, what == LEAVE
+
+        def of_states(column: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+            """Return a column over all elements: the state's value at states, ``other`` elsewhere."""
+            out = other.copy()
+            out[self.is_state] = column[order[self.is_state]]
+            return out
+
+        def newest(flags: Flags, values: npt.NDArray[np.generic], none: object) -> npt.NDArray[np.generic]:
+            """Carry the newest flagged value of the same user forward."""
+            at = last_where(flags | self.is_state)
+            return np.where(at >= first, values[at], none)  # type: ignore[arg-type,call-overload,no-any-return]
+
+        never = np.full(m, LONG_AGO)
+        self.acted = newest(acts, of_states(states.acted, self.ts), LONG_AGO)
+        self.valid = newest(acts | leaves, of_states(states.valid, np.where(leaves, never, self.ts)), LONG_AGO)
+        self.left = newest(leaves, of_states(states.left, self.ts), LONG_AGO)
+        self.touched = of_states(states.touched, self.ts)
+        if config.join_timeout_ms < NEVER:
+            before = np.roll(self.touched, 1)
+            lapsed = acts & ~self.starts & (self.ts > before + config.join_timeout_ms)
+        else:
+            lapsed = np.zeros(m, np.bool_)
+        self.joined = newest(joins | leaves | lapsed, of_states(states.joined, joins), False)
+        self.present_until = np.where(
+            self.joined,
+            np.minimum(self.touched, NEVER - config.join_timeout_ms) + config.join_timeout_ms,
+            self.valid + config.presence_timeout_ms,
+        )
+        ends = np.ones(m, np.bool_)
+        ends[:-1] = self.starts[1:]
+        self.ends = ends
+        self._next = np.roll(np.arange(m), -1)
+
+    def head_counts(self, axis: Axis) -> HeadCounts:
+        """Count heads at every tick; a tick T knows the events before T."""
+        base = axis.first[self.session]
+        count = axis.count[self.session]
+        begin = np.where(self.is_state, 0, np.maximum((self.ts // PANE_MS + 1) * PANE_MS - base, 0) // PANE_MS)
+        until = np.where(self.ends, NEVER, self.ts[self._next])
+        end = np.minimum(_tick_after(until, base), count)  # exclusive
+        slot = axis.slots()
+        at = slot[self.session]
+        live = begin < end
+
+        def run(stop: Int64s, start: Int64s = begin) -> Int64s:
+            """Return the count of users over their runs [start, min(stop, end))."""
+            stop = np.minimum(stop, end)
+            some = live & (start < stop)
+            size = int(slot[-1])
+            ups = np.bincount((at + start)[some], minlength=size)
+            downs = np.bincount((at + stop)[some], minlength=size)
+            total = np.cumsum(ups - downs)
+            return np.delete(total, slot[1:] - 1)
+
+        absent_from = _tick_after(self.present_until, base)
+        idle_from = _tick_after(self.acted + WINDOW_MS, base)
+        last_there = np.maximum(self.present_until, self.left)
+        return HeadCounts(
+            connected=run(absent_from),
+            active=run(idle_from),
+            present_or_active=run(np.maximum(absent_from, idle_from)),
+            present_in_window=run(_tick_after(last_there + WINDOW_MS, base)),
+            left=run(_tick_after(self.left + WINDOW_MS, base), np.maximum(begin, absent_from)),
+        )
+
+    def present_after(self, session: int, positions: Int64s, times: Int64s) -> Int64s:
+        """Count who is present right after the events at ``positions`` of one session (ascending).
+
+        ``times`` are the times of all events by position, in which a presence that runs out between two events finds
+        its place.
+        """
+        mine = np.flatnonzero(self.session == session)
+        begin = self.position[mine]
+        until = np.where(self.ends[mine], NEVER, self.position[self._next[mine]])
+        low, high = int(positions[0]), int(positions[-1]) + 1
+        out = low + np.searchsorted(times[low:high], self.present_until[mine], side="right")
+        end = np.maximum(np.minimum(until, out), begin)
+        began = np.searchsorted(np.sort(begin), positions, side="right")
+        ended = np.searchsorted(np.sort(end), positions, side="right")
+        return began - ended
+
+
+def _tick_after(time: Int64s, base: Int64s) -> Int64s:
+    """Return the number of ticks (from ``base``) at or before a time: the index of the first tick beyond it, at least 0."""
+    return np.maximum((time - base) // PANE_MS + 1, 0)

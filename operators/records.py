@@ -1,0 +1,131 @@
+"""From columns to records: what a closing tells, encoded once for every sink."""
+
+from functools import lru_cache
+
+import msgspec
+import numpy as np
+
+from operators.chunk import SEPARATOR, Chunk
+from operators.config import WindowConfig
+from operators.deadletters import DeadLetters
+from operators.engagement import Scorer
+from operators.rows import TOTALS
+from operators.settle import MILLIONTHS, Closed
+from operators.window import Judged
+from schemas.batches import Records
+from schemas.outbound import Contributions, Detail, Engagement, SessionSummary, Signals
+
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=65_536)
+def _about(key: str, start: int) -> tuple[str, str, str]:
+    """Return tenant, session and the beginning of the ids of what is told of the session that began at ``start``."""
+    tenant, session = key.split(SEPARATOR)
+    return tenant, session, f"{_plain(tenant)}/{_plain(session)}/{start}/"
+
+
+def _plain(name: str) -> str:
+    """Escape the separator of ids, so that no two sessions share one."""
+    return name.replace("%", "%25").replace("/", "%2F") if "/" in name or "%" in name else name
+
+
+def engagement(closed: Closed, scorer: Scorer) -> Records:
+    """Encode the ticks that are told."""
+    told = np.flatnonzero(closed.told)
+    signals, scores = closed.signals, closed.scores
+    about = [
+        _about(closed.keys[i], start)
+        for i, start in zip(closed.session[told].tolist(), closed.start[closed.session[told]].tolist(), strict=True)
+    ]
+    ts = closed.ts[told].tolist()
+    ids = [f"{prefix}engagement/{t}" for (_, _, prefix), t in zip(about, ts, strict=True)]
+    tenants, sessions = [a[0] for a in about], [a[1] for a in about]
+    score = scores.score[told]
+    payloads = [
+        _encode(
+            Engagement(
+                id=ident, tenant_id=tenant, session_id=session, ts=t, session_start=start, score=value, category=name,
+                signals=of_window, contributions=parts,
+            )
+        )
+        for ident, tenant, session, t, start, value, name, of_window, parts in zip(
+            ids,
+            tenants,
+            sessions,
+            ts,
+            closed.start[closed.session[told]].tolist(),
+            score.tolist(),
+            scorer.categories(score),
+            map(
+                Signals,
+                signals.chat_per_min[told].tolist(),
+                signals.reactions_per_min[told].tolist(),
+                signals.connected_users[told].tolist(),
+                signals.active_users[told].tolist(),
+                signals.active_ratio[told].tolist(),
+                signals.poll_participation[told].tolist(),
+                signals.leave_rate[told].tolist(),
+            ),
+            map(
+                Contributions,
+                scores.chat[told].tolist(),
+                scores.poll[told].tolist(),
+                scores.active[told].tolist(),
+                scores.reactions[told].tolist(),
+                scores.leaves[told].tolist(),
+            ),
+            strict=True,
+        )
+    ]
+    return Records("engagement", ids, tenants, sessions, ts, payloads)
+
+
+def summaries(closed: Closed) -> Records:
+    """Encode the summaries of the sessions that ended."""
+    out = Records("session", [], [], [], [], [])
+    ended = closed.ended
+    for i, session in enumerate(ended.session.tolist()):
+        start, end, ticks = int(closed.start[session]), int(ended.end[i]), int(ended.ticks[i])
+        tenant, name, prefix = _about(closed.keys[session], start)
+        summary = SessionSummary(
+            id=f"{prefix}session",
+            tenant_id=tenant,
+            session_id=name,
+            ts=end,
+            session_start=start,
+            ended_by="ended" if ended.by_event[i] else "idle",
+            duration_ms=end - start,
+            **dict(zip(TOTALS, ended.totals[i].tolist(), strict=True)),
+            users=int(ended.users[i]),
+            peak_connected=int(ended.peak_connected[i]),
+            ticks=ticks,
+            score_mean=int(ended.score_sum[i]) / ticks / MILLIONTHS if ticks else None,
+            score_peak=float(ended.score_peak[i]) if ticks else None,
+        )
+        out.ids.append(summary.id)
+        out.tenants.append(tenant)
+        out.sessions.append(name)
+        out.ts.append(end)
+        out.payloads.append(_encode(summary))
+    return out
+
+
+def untimely(chunk: Chunk, judged: Judged, config: WindowConfig) -> Records:
+    """Encode the dead letters of what came late or early."""
+    letters = DeadLetters()
+    for at in judged.early.tolist():
+        ahead = int(chunk.ts[at] - chunk.record_ts[at])
+        expected = f"at most {config.early_ms} ms ahead of the record"
+        _untimely(letters, chunk, at, "early", Detail("ts", expected, f"{ahead} ms ahead"))
+    for at in judged.late.tolist():
+        behind = int(chunk.stream_time[at] - chunk.ts[at])
+        detail = Detail("ts", "a tick that is not closed yet", f"{chunk.ts[at]}, {behind} ms behind stream time")
+        _untimely(letters, chunk, at, "late", detail)
+    return letters.records
+
+
+def _untimely(letters: DeadLetters, chunk: Chunk, at: int, reason: str, detail: Detail) -> None:
+    tenant, session = chunk.sessions[chunk.session[at]].split(SEPARATOR)
+    position = chunk.topics[chunk.topic[at]], chunk.partition, int(chunk.offset[at])
+    letters.add(reason, detail, position, chunk.payloads[at], (tenant, session), int(chunk.ts[at]))  # type: ignore[arg-type]

@@ -1,0 +1,174 @@
+"""One closing: the sessions of some rows, and their ticks between where they stand and their horizons, as one flat axis.
+
+A row is a session's key; between two horizons its session may end and others begin, so a row has none, one or several
+sessions here. All arrays over sessions stand row after row, each row's in order of time, the one that was there before
+(``kept``) first; all arrays over ticks stand session after session.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.columns import Flags, Int64s, first_of_runs, offsets, ranges
+from operators.config import NEVER, PANE_MS, PANES, WindowConfig
+from operators.engagement import Floats, SignalColumns, ratio
+from operators.kinds import IS_ACT, IS_CHAT, IS_END, IS_JOIN, IS_PERSONAL, IS_POLL, IS_REACTION
+from operators.lateness import next_tick
+from operators.polls import PollEvent, Polls
+from operators.presence import ACT, JOIN, LEAVE, STATE, Axis, HeadCounts, Pieces
+from operators.rows import HISTORY, NO_START, Sessions, Users
+from operators.waiting import Events
+
+
+class Span:
+    """Where sessions begin and end, which ticks they have, and what every tick's window holds."""
+
+    def __init__(self, table: Sessions, rows: Int64s, horizon: Int64s, events: Events, config: WindowConfig) -> None:
+        """``rows`` are ascending; ``events`` are theirs before their horizons, in order, repeats taken out."""
+        self.table, self.rows, self.horizon, self.events, self.config = table, rows, horizon, events, config
+        had = table.start[rows] != NO_START
+        place = np.searchsorted(rows, events.row)
+        opens = self._opens(had, place)
+        opened = np.bincount(place[opens], minlength=len(rows))
+        base = offsets(had + opened)
+        n = int(base[-1])
+        self.row_place = np.repeat(np.arange(len(rows)), had + opened)
+        """The place in ``rows`` of each session's row."""
+        self.row = rows[self.row_place]
+        self.kept = np.zeros(n, np.bool_)
+        self.kept[base[:-1][had]] = True
+        self.of_event = base[place] + had[place] - 1 + np.cumsum(opens) - offsets(opened)[place]
+        """The session of each event."""
+
+        self.start = np.where(self.kept, table.start[self.row], 0)
+        self.start[self.of_event[opens]] = events.ts[opens]
+        self.last = np.where(self.kept, table.last[self.row], 0)
+        firsts = np.flatnonzero(first_of_runs(self.of_event)) if len(events) else np.zeros(0, np.int64)
+        lasts = np.append(firsts[1:] - 1, len(events) - 1)[: len(firsts)]
+        busy = self.of_event[lasts]
+        self.last[busy] = events.ts[lasts]
+        self.by_event = np.zeros(n, np.bool_)
+        self.by_event[busy] = IS_END[events.kind[lasts]]
+        self.end = np.where(self.by_event, self.last, self.last + config.session_timeout_ms)
+        """When each session ended, or will if nothing more comes."""
+        self.finished = self.by_event | (self.end <= horizon[self.row_place])
+
+        self.silent = self.kept & table.silent[self.row]
+        first_tick = np.where(self.kept, table.next_tick[self.row], next_tick(self.start))
+        # Nothing is to be told of a silent session until the tick behind its next event.
+        awake = np.full(n, NEVER)
+        awake[busy] = next_tick(events.ts[firsts])
+        first_tick = np.where(self.silent, np.maximum(first_tick, awake), first_tick)
+        last_tick = np.minimum(horizon[self.row_place], self.end // PANE_MS * PANE_MS)
+        count = np.maximum((last_tick - first_tick) // PANE_MS + 1, 0)
+        self.axis = Axis(np.where(count > 0, first_tick, 0), count)
+        self.tick_at = offsets(count)
+        """Where each session's ticks begin, with the total at the end."""
+        self.tick_session = np.repeat(np.arange(n), count)
+        self.tick_ts = ranges(np.zeros(n, np.int64), count) * PANE_MS + self.axis.first[self.tick_session]
+        self._panes_at = offsets(np.where(count > 0, count + HISTORY + 1, 0))
+
+    def _opens(self, had: Flags, place: Int64s) -> Flags:
+        """Return which events open a session: there is none, it is over, or it fell asleep before."""
+        events, table = self.events, self.table
+        if not len(events):
+            return np.zeros(0, np.bool_)
+        first = first_of_runs(events.row)
+        before = np.roll(events.ts, 1)
+        over = np.roll(IS_END[events.kind], 1)
+        before[first] = table.last[events.row[first]]
+        over[first] = ~had[place[first]]
+        return over | (events.ts >= before + self.config.session_timeout_ms)
+
+    def measure(self, users: Users, polls: dict[int, Polls]) -> SignalColumns:
+        """Return the seven signals of every tick, and remember what the state after the last tick needs."""
+        self.pieces = self._pieces(users)
+        heads = self.pieces.head_counts(self.axis)
+        self.polls: dict[int, Polls] = {}
+        participation = self._participation(polls)
+        self.chats = self._panes(IS_CHAT[self.events.kind], self.table.chats)
+        self.reactions = self._panes(IS_REACTION[self.events.kind], self.table.reactions)
+        self.anything = self._panes(np.ones(len(self.events), np.bool_), self.table.anything)
+        self.nobody = (heads.connected == 0) & (self._windows(self.anything) == 0)
+        """Whether a tick has nobody present and an empty window."""
+        return self._signals(heads, participation)
+
+    def _signals(self, heads: HeadCounts, participation: Floats) -> SignalColumns:
+        return SignalColumns(
+            chat_per_min=self._windows(self.chats),
+            reactions_per_min=self._windows(self.reactions),
+            connected_users=heads.connected,
+            active_users=heads.active,
+            active_ratio=ratio(heads.active, heads.present_or_active),
+            poll_participation=participation,
+            leave_rate=ratio(heads.left, heads.present_in_window),
+        )
+
+    def _pieces(self, users: Users) -> Pieces:
+        events = self.events
+        kept = np.flatnonzero(self.kept)
+        self.entries = users.of(self.row[kept])
+        owners = np.repeat(kept, self.table.users_count[self.row[kept]])
+        personal = np.flatnonzero(IS_PERSONAL[events.kind])
+        kind = events.kind[personal]
+        what = np.where(IS_ACT[kind], ACT, np.where(IS_JOIN[kind], JOIN, LEAVE)).astype(np.int8)
+        none = np.zeros(len(owners), np.int64)
+        return Pieces(
+            np.concatenate([owners, self.of_event[personal]]),
+            np.concatenate([users.user[self.entries], events.user[personal]]),
+            np.concatenate([np.full(len(owners), STATE, np.int8), what]),
+            np.concatenate([none, events.ts[personal]]),
+            np.concatenate([none - 1, personal]),
+            users.states(self.entries),
+            self.config,
+        )
+
+    def _panes(self, which: Flags, history: npt.NDArray[np.uint32]) -> Int64s:
+        """Count events by pane: for each session with ticks the history, its ticks' new panes, and a place for the rest."""
+        pane_ms = self.axis.first[self.of_event] - PANE_MS
+        pane = (self.events.ts // PANE_MS * PANE_MS - pane_ms) // PANE_MS
+        ticking = self.axis.count[self.of_event]
+        some = which & (ticking > 0)
+        at = self._panes_at[self.of_event] + HISTORY + np.minimum(pane, ticking)
+        panes = np.bincount(at[some], minlength=int(self._panes_at[-1]))
+        known = np.flatnonzero(self.kept & (self.axis.count > 0) & ~self.silent)
+        panes[ranges(self._panes_at[known], np.full(len(known), HISTORY))] = history[self.row[known]].ravel()
+        return panes
+
+    def _windows(self, panes: Int64s) -> Int64s:
+        """Return each tick's sum over the window's panes."""
+        sums = offsets(panes)
+        at = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
+        return sums[at + PANES] - sums[at]
+
+    def history(self, panes: Int64s, which: Int64s) -> Int64s:
+        """Return the last closed panes of some sessions that have ticks, of shape (n, HISTORY)."""
+        ends = self._panes_at[which + 1] - 1
+        return panes[ends[:, None] + np.arange(-HISTORY, 0)]
+
+    def _participation(self, polls: dict[int, Polls]) -> Floats:
+        """Return the poll participation at every tick; one session with polls after the other."""
+        out = np.zeros(len(self.tick_ts))
+        at = np.flatnonzero(IS_POLL[self.events.kind])
+        session = self.of_event[at]
+        asked = set(session.tolist())
+        if polls:
+            asked |= {i for i in np.flatnonzero(self.kept).tolist() if int(self.row[i]) in polls}
+        for i in sorted(asked):
+            state = polls.get(int(self.row[i])) if self.kept[i] else None
+            state = state or Polls()
+            changes = state.take(self._poll_events(i, at[session == i]), self.config.poll_timeout_ms)
+            ticks = slice(self.tick_at[i], self.tick_at[i + 1])
+            times = self.tick_ts[ticks]
+            which = np.searchsorted([c.ts for c in changes], times, side="left") - 1
+            values, expires = np.array([c.value for c in changes]), np.array([c.expires for c in changes])
+            out[ticks] = np.where(times < expires[which], values[which], 0.0)
+            self.polls[i] = state
+        return out
+
+    def _poll_events(self, session: int, at: Int64s) -> list[PollEvent]:
+        if not len(at):
+            return []
+        events = self.events
+        present = self.pieces.present_after(session, at, events.ts)
+        columns = (events.kind[at], events.poll[at], events.user[at], events.ts[at], present)
+        return [PollEvent(*values) for values in zip(*(c.tolist() for c in columns), strict=True)]

@@ -1,0 +1,211 @@
+"""The windows of a shard: many sessions as columns, closed tick by tick, all that are due in one go."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from prometheus_client import Counter
+
+from operators.chunk import Chunk
+from operators.columns import Flags, Int64s, pack, unpack
+from operators.config import NEVER, PANE_MS, WindowConfig
+from operators.engagement import Scorer
+from operators.lateness import in_time, next_tick
+from operators.polls import Polls
+from operators.presence import LONG_AGO
+from operators.rows import NO_START, Sessions, Users
+from operators.settle import Closed, settle
+from operators.span import Span
+from operators.waiting import Events, Waiting, in_order
+from schemas.errors import TerminalError
+
+SNAPSHOT_VERSION = 1
+MOST_TICKS = 200_000
+"""Ticks that are closed together: bounds memory when hours are caught up at once."""
+MOST_TICKS_OF_ONE = 4_096
+
+_ACCEPTED = Counter("attune_events_accepted_total", "Windowed events that were in time, repeats among them")
+_REPEATS = Counter("attune_events_repeated_total", "Accepted events that were there already, and counted once")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The places of a chunk's events that are early or late."""
+
+    early: Int64s
+    late: Int64s
+
+
+class Shard:
+    """The sessions of one shard. Feed it chunks, then close what is due.
+
+    All that it returns depends on the events alone, not on how they were cut into chunks or when it was called. Its
+    state is bounded by the sessions that live and their users; a session's is freed when it ends.
+    """
+
+    def __init__(self, config: WindowConfig, scorer: Scorer) -> None:
+        self.config = config
+        self._scorer = scorer
+        self.sessions = Sessions()
+        self.users = Users(self.sessions)
+        self.polls: dict[int, Polls] = {}
+        self._waiting = Waiting()
+        self._clocks: dict[int, int] = {}
+        self._swept: dict[int, int] = {}
+        self._touched: list[Int64s] = []
+
+    def feed(self, chunk: Chunk) -> Judged:
+        """Accept what is in time; what is not is the caller's to set aside."""
+        clock = self._clocks.get(chunk.partition, 0)
+        judged = Judged(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        if len(chunk):
+            rows = np.fromiter((self.sessions.row_by_key.get(key, -1) for key in chunk.sessions), np.int64)
+            early, late = in_time(chunk, self._watermarks(rows), clock, self.config)
+            accepted = ~(early | late)
+            judged = Judged(np.flatnonzero(early), np.flatnonzero(late))
+            if accepted.all():
+                self._accept(chunk, rows, slice(None))
+            elif accepted.any():
+                self._accept(chunk, rows, accepted)
+        self._clocks[chunk.partition] = max(clock, chunk.clock)
+        return judged
+
+    def _watermarks(self, rows: Int64s) -> Int64s:
+        """Return the rows' watermarks (-1: no row, long ago).
+
+        A tick that is closed counts too: were a session's events to move to a partition whose stream time is behind,
+        nothing else would keep them out of windows that are gone.
+        """
+        sessions = self.sessions
+        closed = np.where(sessions.start[rows] == NO_START, LONG_AGO, sessions.next_tick[rows] - PANE_MS)
+        marks = np.maximum(sessions.highest[rows] - self.config.lateness_ms, closed)
+        return np.where(rows >= 0, marks, LONG_AGO)
+
+    def _accept(self, chunk: Chunk, rows: Int64s, which: Flags | slice) -> None:
+        session, ts = chunk.session[which], chunk.ts[which]
+        if (rows < 0).any():
+            used = np.zeros(len(rows), np.bool_)
+            used[session] = True
+            new = np.flatnonzero(used & (rows < 0))
+            rows[new] = self.sessions.add([chunk.sessions[i] for i in new.tolist()])
+        row = rows[session]
+        ids = np.empty(len(chunk), np.object_)
+        ids[:] = chunk.event_ids
+        self._waiting.add(Events(row, chunk.user[which], chunk.poll[which], chunk.kind[which], ts, ids[which]))
+        sessions = self.sessions
+        np.maximum.at(sessions.highest, row, ts)
+        np.minimum.at(sessions.due, row, next_tick(ts))
+        sessions.partition[row] = chunk.partition
+        np.add.at(sessions.waiting, row, 1)
+        self._touched.append(rows[rows >= 0])
+        _ACCEPTED.inc(len(ts))
+
+    def close(self) -> Iterator[Closed]:
+        """Close every tick that a session's watermark or its partition's stream time has reached."""
+        while True:
+            rows = self._due()
+            if not len(rows):
+                return
+            for some, horizon in self._portions(rows):
+                yield self._close(some, horizon)
+
+    def _horizon(self, rows: Int64s) -> Int64s:
+        """Return up to where the rows' ticks are closed: the later of watermark and stream time, both less delays."""
+        sessions = self.sessions
+        delay = self.config.stream_delay_ms
+        clocks = np.full(max(self._clocks, default=0) + 1, LONG_AGO)
+        for partition, clock in self._clocks.items():
+            clocks[partition] = clock - delay
+        reached = np.maximum(sessions.highest[rows] - self.config.lateness_ms, clocks[sessions.partition[rows]])
+        return reached // PANE_MS * PANE_MS
+
+    def _due(self) -> Int64s:
+        """Return the rows that have something to close, ascending.
+
+        Rows without new events move only when stream time passes a tick, so most calls look at the touched rows alone.
+        """
+        ticks = {p: (clock - self.config.stream_delay_ms) // PANE_MS for p, clock in self._clocks.items()}
+        if ticks != self._swept:
+            rows = np.flatnonzero(self.sessions.due < NEVER)
+        else:
+            rows = np.unique(np.concatenate([np.zeros(0, np.int64), *self._touched]))
+        rows = rows[self.sessions.due[rows] <= self._horizon(rows)]
+        if not len(rows):
+            self._swept = ticks
+            self._touched = []
+        return rows
+
+    def _portions(self, rows: Int64s) -> Iterator[tuple[Int64s, Int64s]]:
+        """Cut rows into portions whose ticks fit into memory; what is left of a long row comes in the next round."""
+        sessions = self.sessions
+        begin = sessions.due[rows]
+        horizon = np.minimum(self._horizon(rows), begin + MOST_TICKS_OF_ONE * PANE_MS)
+        ticks = np.cumsum((horizon - begin) // PANE_MS + 1)
+        part = ticks // MOST_TICKS
+        for which in range(int(part[-1]) + 1):
+            mine = part == which
+            if mine.any():
+                yield rows[mine], horizon[mine]
+
+    def _close(self, rows: Int64s, horizon: Int64s) -> Closed:
+        by_row = np.full(self.sessions.capacity, LONG_AGO)
+        by_row[rows] = horizon
+        events = self._waiting.close(by_row)
+        np.subtract.at(self.sessions.waiting, events.row, 1)
+        events, repeats = in_order(events)
+        _REPEATS.inc(repeats)
+        span = Span(self.sessions, rows, horizon, events, self.config)
+        signals = span.measure(self.users, self.polls)
+        scores = self._scorer.score(signals)
+        return settle(span, signals, scores, self.users, self.polls, self._scorer.config)
+
+    def snapshot(self) -> bytes:
+        """Pack the whole state into bytes. Rows are renumbered: their numbers mean nothing outside."""
+        sessions = self.sessions
+        rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
+        renumbered = np.zeros(max(sessions.capacity, 1), np.int64)
+        renumbered[rows] = np.arange(len(rows))
+        events = self._waiting.all()
+        columns = {f"session.{name}": column for name, column in sessions.columns(rows).items()}
+        columns |= {f"user.{name}": column for name, column in self.users.columns(self.users.of(rows)).items()}
+        columns |= {f"event.{name}": column for name, column in events.columns().items()}
+        columns["event.row"] = renumbered[events.row]
+        meta = {
+            "version": SNAPSHOT_VERSION,
+            "keys": "\n".join(sessions.keys[row] for row in rows.tolist()),
+            "event_ids": "\n".join(events.event_id.tolist()),
+            "clocks": self._clocks,
+            "polls": {int(renumbered[row]): polls for row, polls in self.polls.items()},
+        }
+        return pack(meta, columns)
+
+    @classmethod
+    def restore(cls, config: WindowConfig, scorer: Scorer, packed: bytes) -> "Shard":
+        """Return the shard that a snapshot was taken of."""
+        meta, columns = unpack(packed)
+        if meta["version"] != SNAPSHOT_VERSION:
+            raise TerminalError(
+                f"The recovery store holds state of version {meta['version']}; this release reads {SNAPSHOT_VERSION}. "
+                "Finish with the release that wrote it, or start with an empty recovery folder."
+            )
+        shard = cls(config, scorer)
+        keys = meta["keys"].split("\n") if meta["keys"] else []
+        shard.sessions = Sessions(max(16, len(keys)))
+        shard.sessions.add(keys)
+        for name in Sessions.LAYOUT:
+            getattr(shard.sessions, name)[: len(keys)] = columns[f"session.{name}"]
+        counts = shard.sessions.users_count[: len(keys)]
+        shard.sessions.users_at[: len(keys)] = np.cumsum(counts) - counts
+        shard.sessions.users_room[: len(keys)] = counts
+        shard.users = Users(shard.sessions)
+        shard.users.restore({name: columns[f"user.{name}"] for name in Users.LAYOUT})
+        shard.polls = {int(row): msgspec.convert(polls, Polls) for row, polls in meta["polls"].items()}
+        shard._clocks = {int(partition): clock for partition, clock in meta["clocks"].items()}
+        if len(columns["event.row"]):
+            ids = np.array(meta["event_ids"].split("\n"), np.object_)
+            plain = {name[6:]: column for name, column in columns.items() if name.startswith("event.")}
+            shard._waiting.add(Events(**plain, event_id=ids))
+        return shard
+
+
