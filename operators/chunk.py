@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,8 +14,11 @@ UInt8s = npt.NDArray[np.uint8]
 UInt64s = npt.NDArray[np.uint64]
 Int32s = npt.NDArray[np.int32]
 
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[str]).decode
+
 SEPARATOR = "\0"
-"""Stands between tenant and session in a session's key; ids hold no control characters, so it is unambiguous."""
+"""Stands between tenant and session in a session's key; neither holds control characters, so it is unambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,9 @@ class Chunk:
         lengths = np.fromiter(map(len, self.payloads), np.int32, len(self.payloads))
         return _unpickle, (
             (self.partition, self.clock, self.topics),
-            "\n".join(self.sessions),
+            _encode(self.sessions),
             columns,
-            "\n".join(self.event_ids),
+            _encode(self.event_ids),
             (lengths, b"".join(self.payloads)),
             (self.topic, self.offset),
         )
@@ -63,9 +67,9 @@ class Chunk:
 
 def _unpickle(
     head: tuple[int, int, tuple[str, ...]],
-    sessions: str,
+    sessions: bytes,
     columns: tuple[Any, ...],
-    event_ids: str,
+    event_ids: bytes,
     payloads: tuple[Int32s, bytes],
     position: tuple[UInt16s, Int64s],
 ) -> Chunk:
@@ -73,9 +77,9 @@ def _unpickle(
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     return Chunk(
         *head,
-        sessions.split("\n") if sessions else [],
+        _decode(sessions),
         *columns,
-        event_ids.split("\n") if event_ids else [],
+        _decode(event_ids),
         [blob[start:end] for start, end in zip([0, *ends], ends, strict=False)],
         *position,
     )

@@ -2,6 +2,8 @@
 
 import base64
 import codecs
+import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,7 @@ MAX_PAYLOAD = 64 * 1024
 """Bytes of a payload that a dead letter keeps."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""Control characters: Unicode's category Cc. No id may hold one."""
+"""Control characters: Unicode's category Cc. No id of a tenant, session or user holds one."""
 
 _SET_ASIDE = Counter("attune_dead_letters_total", "Inbound records set aside, by reason", ["reason"])
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -99,8 +101,9 @@ def diagnose(payload: bytes | None, fault: str) -> tuple[outbound.Reason, outbou
         detail = outbound.Detail("", f"at most {inbound.MAX_RECORD_BYTES} bytes", f"{len(payload)} bytes")
         return "too_large", detail, none, None
     try:
-        found = msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault_in_json:
+        # Not msgspec: untyped, it takes a number beyond a double for malformed JSON.
+        found = json.loads(payload.decode(), parse_constant=_no_constant, parse_int=_int)
+    except (ValueError, RecursionError) as fault_in_json:
         return "malformed_json", outbound.Detail("", "JSON in UTF-8", _short(str(fault_in_json))), none, None
     if not isinstance(found, dict):
         return "not_an_object", outbound.Detail("", "a JSON object", type(found).__name__), none, None
@@ -112,6 +115,15 @@ def diagnose(payload: bytes | None, fault: str) -> tuple[outbound.Reason, outbou
         return "unknown_type", outbound.Detail("type", "a type of the contract", _short(_show(kind))), ids, when
     what, path = _fault(fault)
     return "invalid_field", outbound.Detail(path, _short(what), _short(_show(_follow(found, path)))), ids, when
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _int(digits: str) -> int | float:
+    """Read an integer; Python refuses those of thousands of digits, whose reading takes more than linear time."""
+    return int(digits) if len(digits) < 400 else math.inf
 
 
 def _fault(fault: str) -> tuple[str, str]:
@@ -145,4 +157,7 @@ def _short(text: str) -> str:
 
 
 def _readable(value: Any) -> str:
-    return value if isinstance(value, str) and 0 < len(value) <= 128 and not CONTROL.search(value) else ""
+    """Return a value if it can serve as an id, else an empty string. A lone surrogate can't be written again."""
+    if not isinstance(value, str) or not 0 < len(value) <= 128 or CONTROL.search(value):
+        return ""
+    return "" if any("\ud800" <= character <= "\udfff" for character in value) else value

@@ -13,7 +13,6 @@ from operators.chunk import SEPARATOR, Chunk, UInt64s
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import CONTROL, DeadLetters, diagnose
 from operators.kinds import IS_POLL, KIND, WINDOWED
-from schemas import outbound
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.inbound import MAX_RECORD_BYTES, AnyEvent, Event
 
@@ -23,7 +22,7 @@ _RUN = 256
 _CACHE = 200_000
 """Digests kept of users, and numbers of sessions; beyond that the table starts anew."""
 
-_IDS = ("event_id", "tenant_id", "session_id", "user_id")
+_NO_CONTROLS = ("tenant_id", "session_id", "user_id")
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
 _UNWINDOWED = Counter("attune_records_unwindowed_total", "Inbound records of types that belong to no window")
 
@@ -142,7 +141,7 @@ class BatchDecoder:
             return None
         # A control character inside a JSON string is escaped or, from U+007F on, one of these bytes.
         if b"\\" in joined or b"\x7f" in joined or b"\xc2" in joined:
-            text = "".join([getattr(event, name) for event in events for name in _IDS])
+            text = "".join([getattr(event, name) for event in events for name in _NO_CONTROLS])
             if not text.isprintable() and CONTROL.search(text):
                 return None
         return events
@@ -155,7 +154,7 @@ class BatchDecoder:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 fault = str(error)
             else:
-                unclean = next((name for name in _IDS if CONTROL.search(getattr(event, name))), None)
+                unclean = next((name for name in _NO_CONTROLS if CONTROL.search(getattr(event, name))), None)
                 if unclean is None:
                     return event
                 fault = f"Expected `str` without control characters - at `$.{unclean}`"
@@ -247,5 +246,3 @@ def _tidings(batch: RawBatch, clock: int) -> Chunk:
     u64, i32, u8, u16 = (none.astype(t) for t in (np.uint64, np.int32, np.uint8, np.uint16))
     return Chunk(batch.partition, clock, batch.topics, [], i32, u64, u64, u8, none, none, none, [], [], u16, none)
 
-
-__all__ = ["BatchDecoder", "Decoded", "Records", "digest", "outbound", "shard_of"]

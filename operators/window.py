@@ -173,8 +173,8 @@ class Shard:
         columns["event.row"] = renumbered[events.row]
         meta = {
             "version": SNAPSHOT_VERSION,
-            "keys": "\n".join(sessions.keys[row] for row in rows.tolist()),
-            "event_ids": "\n".join(events.event_id.tolist()),
+            "keys": [sessions.keys[row] for row in rows.tolist()],
+            "event_ids": events.event_id.tolist(),
             "clocks": self._clocks,
             "polls": {int(renumbered[row]): polls for row, polls in self.polls.items()},
         }
@@ -190,7 +190,7 @@ class Shard:
                 "Finish with the release that wrote it, or start with an empty recovery folder."
             )
         shard = cls(config, scorer)
-        keys = meta["keys"].split("\n") if meta["keys"] else []
+        keys = meta["keys"]
         shard.sessions = Sessions(max(16, len(keys)))
         shard.sessions.add(keys)
         for name in Sessions.LAYOUT:
@@ -203,7 +203,7 @@ class Shard:
         shard.polls = {int(row): msgspec.convert(polls, Polls) for row, polls in meta["polls"].items()}
         shard._clocks = {int(partition): clock for partition, clock in meta["clocks"].items()}
         if len(columns["event.row"]):
-            ids = np.array(meta["event_ids"].split("\n"), np.object_)
+            ids = np.array(meta["event_ids"], np.object_)
             plain = {name[6:]: column for name, column in columns.items() if name.startswith("event.")}
             shard._waiting.add(Events(**plain, event_id=ids))
         return shard

@@ -1,0 +1,193 @@
+"""The decoder against anything: received = used + set aside, to the record, and only what is bad is set aside."""
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.config import WindowConfig
+from operators.decode import BatchDecoder, Decoded, shard_of
+from operators.deadletters import MAX_PAYLOAD
+from operators.kinds import KIND
+from schemas.batches import RawBatch
+from schemas.inbound import ChatMessage
+from schemas.outbound import DeadLetter
+from tests.compare import decoded
+from tests.model_input import Unusable, judge
+
+GOOD = msgspec.json.encode(ChatMessage("e", "tenant", "session", "user", 1_000, "hello"))
+
+
+def decode(values: list[bytes | None], shards: int = 1) -> Decoded:
+    n = len(values)
+    stamps, topic = np.full(n, 7_000), np.zeros(n, np.uint16)
+    return BatchDecoder(shards, WindowConfig())(RawBatch(3, ("topic",), values, stamps, topic, np.arange(n), 0))
+
+
+def used(found: Decoded) -> list[bytes]:
+    return [payload for _, chunk in found.chunks for payload in chunk.payloads]
+
+
+def letters(found: Decoded) -> list[DeadLetter]:
+    return [record for record in decoded([found.dead]) if isinstance(record, DeadLetter)]
+
+
+def only(value: bytes | None) -> DeadLetter:
+    found = decode([GOOD, value, GOOD])
+    assert used(found) == [GOOD, GOOD]
+    (letter,) = letters(found)
+    assert (letter.topic, letter.partition, letter.offset) == ("topic", 3, 1)
+    return letter
+
+
+def changed(**fields: Any) -> bytes:
+    return json.dumps({**json.loads(GOOD), **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    "value, reason, field",
+    [
+        (None, "empty", ""),
+        (b"", "empty", ""),
+        (b" \r\n\t", "empty", ""),
+        (b"{", "malformed_json", ""),
+        (GOOD[:-1], "malformed_json", ""),
+        (GOOD + GOOD, "malformed_json", ""),
+        (GOOD + b"\n" + GOOD, "malformed_json", ""),
+        (b"\xff" + GOOD, "malformed_json", ""),
+        (b"\xef\xbb\xbf" + GOOD, "malformed_json", ""),
+        (GOOD.replace(b"1000", b"NaN"), "malformed_json", ""),
+        (GOOD.replace(b"1000", b"Infinity"), "malformed_json", ""),
+        (b"[" * 30_000, "malformed_json", ""),
+        (b"{\"a\":" * 10_000, "malformed_json", ""),
+        (b"[]", "not_an_object", ""),
+        (b"null", "not_an_object", ""),
+        (b'"text"', "not_an_object", ""),
+        (b"{}", "unknown_type", "type"),
+        (changed(type=None), "unknown_type", "type"),
+        (changed(type=7), "unknown_type", "type"),
+        (changed(type="chat.massage"), "unknown_type", "type"),
+        (changed(ts=-1), "invalid_field", "ts"),
+        (changed(ts=253402300800000), "invalid_field", "ts"),
+        (changed(ts=1.5), "invalid_field", "ts"),
+        (changed(ts="1000"), "invalid_field", "ts"),
+        (changed(ts=True), "invalid_field", "ts"),
+        (GOOD.replace(b"1000", b"9" * 5000), "invalid_field", "ts"),
+        (GOOD.replace(b"1000", b"1e999"), "invalid_field", "ts"),
+        (changed(user_id=""), "invalid_field", "user_id"),
+        (changed(user_id="u" * 129), "invalid_field", "user_id"),
+        (changed(user_id="a\tb"), "invalid_field", "user_id"),
+        (changed(tenant_id="a\x7fb"), "invalid_field", "tenant_id"),
+        (changed(session_id="a\x85b"), "invalid_field", "session_id"),
+        (changed(text="t" * 4001), "invalid_field", "text"),
+        (changed(text=None), "invalid_field", "text"),
+        (b'{"type":"chat.message","ts":1}', "invalid_field", "event_id"),
+        (changed(text="x" * 70_000), "too_large", ""),
+        (b"x" * 10_000_000, "too_large", ""),
+    ],
+)
+def test_each_reason(value: bytes | None, reason: str, field: str) -> None:
+    letter = only(value)
+    assert (letter.reason, letter.detail.field) == (reason, field)
+    assert len(letter.payload.encode()) <= MAX_PAYLOAD
+    if value is not None and len(value) <= MAX_PAYLOAD and letter.encoding is None:
+        assert letter.payload.encode() == value
+
+
+def test_a_record_of_just_64_kib_is_used() -> None:
+    padded = GOOD[:-1] + b',"x":"' + b"y" * (65_536 - len(GOOD) - 7) + b'"}'
+    assert len(padded) == 65_536
+    assert used(decode([padded])) == [padded]
+    assert only(padded[:-2] + b'y"}').reason == "too_large"
+
+
+def test_ids_are_kept_where_they_can_be_read() -> None:
+    letter = only(changed(text=5))
+    assert (letter.tenant_id, letter.session_id, letter.ts) == ("tenant", "session", 1_000)
+    assert (letter.detail.expected, letter.detail.got) == ("Expected `str`, got `int`", "5")
+    letter = only(changed(text=5, tenant_id=[], ts="x"))
+    assert (letter.tenant_id, letter.session_id, letter.ts) == ("", "session", 7_000)
+
+
+def test_bytes_that_are_no_text_are_kept_as_base64() -> None:
+    assert (only(b"\xff\x00").payload, only(b"\xff\x00").encoding) == ("/wA=", "base64")
+
+
+def test_what_is_allowed_is_used() -> None:
+    odd = [
+        changed(event_id="line\nfeed", text='"\\ \u0000'),
+        changed(user_id="ü\u00a0\u200b😀", unknown={"deep": [1, {"a": None}]}),
+        b" \t" + GOOD + b"\r ",
+        changed(ts=253402300799999),
+        changed(user_id="u" * 128, text=""),
+    ]
+    assert used(decode([*odd])) == odd
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELD = st.sampled_from([*json.loads(GOOD), "conversation_id", "poll_id"])
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> bytes | None:
+    whole: bytes = draw(
+        st.one_of(
+            st.just(GOOD),
+            st.binary(max_size=40),
+            JSON.map(lambda value: json.dumps(value).encode()),
+            st.dictionaries(FIELD, JSON, max_size=3).map(lambda fields: changed(**fields)),
+            st.sampled_from([",", "}", "{", "[", "\n", '{"type":"reaction"']).map(str.encode),
+        )
+    )
+    cut = draw(st.none() | st.integers(0, 80))
+    return draw(st.sampled_from([whole, whole[:cut], None if cut == 0 else whole]))
+
+
+@given(st.lists(payloads(), max_size=30), st.integers(1, 4))
+@settings(max_examples=300, deadline=None)
+def test_received_is_used_plus_set_aside(values: list[bytes | None], shards: int) -> None:
+    found = decode(values, shards)
+    dead = letters(found)
+    good = [value for value in values if not isinstance(judge(value), Unusable)]
+    windowed = [value for value in good if b"chat.answer" not in (value or b"")]
+    assert sorted(used(found)) == sorted(value or b"" for value in windowed)
+    assert len(dead) + len(good) == len(values)
+    for letter in dead:
+        verdict = judge(values[letter.offset])
+        assert isinstance(verdict, Unusable)
+        assert letter.reason == verdict.reason or verdict.either_way
+
+
+def test_three_halves_do_not_make_a_whole() -> None:
+    head, tail = GOOD[:40], GOOD[40:]
+    for values in ([head, tail], [GOOD + b",", GOOD], [b"[" + GOOD, GOOD + b"]"], [GOOD + b"\n" + GOOD, b""]):
+        found = decode([*values])
+        assert len(letters(found)) + len(used(found)) == len(values)
+
+
+def test_one_bad_record_does_not_touch_its_neighbours() -> None:
+    values = [msgspec.json.encode(ChatMessage(str(i), "t", f"s{i % 7}", "u", i, "x")) for i in range(2_000)]
+    broken: list[bytes | None] = [*values]
+    for i in (0, 255, 256, 1_000, 1_999):
+        broken[i] = b"{"
+    found = decode(broken, 4)
+    assert [letter.offset for letter in letters(found)] == [0, 255, 256, 1_000, 1_999]
+    assert sorted(used(found)) == sorted(value for value in broken if value != b"{")  # type: ignore[type-var]
+
+
+def test_a_session_is_always_in_the_same_shard_and_order() -> None:
+    values: list[bytes | None] = [
+        msgspec.json.encode(ChatMessage(str(i), "t", f"s{i % 50}", "u", i, "x")) for i in range(1_000)
+    ]
+    for shard, chunk in decode(values, 8).chunks:
+        assert {shard_of(key, 8) for key in chunk.sessions} <= {shard}
+        assert (np.diff(chunk.offset) > 0).all()
+        assert (chunk.kind == KIND[ChatMessage]).all()

@@ -1,0 +1,72 @@
+"""The window against the reference: any log, cut anyhow, over any number of shards, killed and restored anywhere."""
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.compare import assert_same_dead, assert_same_records
+from tests.live_log import live_event_log
+from tests.model import Defaults, LogRecord, reference
+from tests.running import lines, raw_batches, run, window_config
+from tests.strategies import configs, logs, random_log, shuffle_within_lateness
+
+CUTS = st.lists(st.integers(0, 60), max_size=8)
+
+
+@given(logs(max_size=60), CUTS, st.integers(1, 3), st.sets(st.integers(0, 8), max_size=3), configs())
+@settings(max_examples=150, deadline=None)
+def test_agrees_with_the_reference(
+    log: list[LogRecord], cuts: list[int], shards: int, restarts: set[int], model: Defaults
+) -> None:
+    expected = reference(log, model)
+    actual = run(raw_batches(log, cuts), window_config(model), shards=shards, restarts=restarts)
+    assert_same_records([*expected.engagement, *expected.sessions], actual.told)
+    assert_same_dead(expected.dead, actual.dead)
+    assert expected.accepted + expected.repeats + len(actual.dead) == len(log)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_agrees_with_the_reference_on_long_logs(seed: int) -> None:
+    log = random_log(seed, 700)
+    expected = reference(log)
+    rng = Random(seed)
+    cuts = [rng.randrange(700) for _ in range(20)]
+    actual = run(raw_batches(log, cuts), shards=2, restarts=[5, 11])
+    assert_same_records([*expected.engagement, *expected.sessions], actual.told)
+    assert_same_dead(expected.dead, actual.dead)
+
+
+@given(logs(max_size=50), CUTS)
+@settings(max_examples=50, deadline=None)
+def test_a_live_stream_has_told_what_is_due(log: list[LogRecord], cuts: list[int]) -> None:
+    expected = reference(log, ends=False)
+    actual = run(raw_batches(log, cuts, ends=False))
+    assert_same_records([*expected.engagement, *expected.sessions], actual.told)
+
+
+@given(logs(max_size=60, orderly=True), st.randoms(use_true_random=False), CUTS)
+@settings(max_examples=60, deadline=None)
+def test_shuffled_within_the_lateness_gives_the_same_bytes(log: list[LogRecord], rng: Random, cuts: list[int]) -> None:
+    shuffled = shuffle_within_lateness(log, rng)
+    ours, theirs = run(raw_batches(log)), run(raw_batches(shuffled, cuts))
+    told = {"engagement", "session"}
+    assert [b for b in lines(ours) if _type(b) in told] == [b for b in lines(theirs) if _type(b) in told]
+    assert not [d for d in theirs.dead if d.reason == "late"]
+
+
+def _type(payload: bytes) -> str:
+    return payload.split(b'"', 4)[3].decode()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_live_event_shuffled_cut_and_restarted(seed: int) -> None:
+    log = live_event_log(seed, people=30, minutes=12)
+    rng = Random(seed)
+    shuffled = shuffle_within_lateness(log, rng)
+    cuts = [rng.randrange(len(log)) for _ in range(30)]
+    whole = lines(run(raw_batches(log)))
+    assert whole == lines(run(raw_batches(shuffled, cuts), shards=3, restarts=range(0, 30, 4)))
+    expected = reference(log)
+    assert_same_records([*expected.engagement, *expected.sessions], run(raw_batches(log)).told)
