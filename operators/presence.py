@@ -6,11 +6,12 @@ count over all ticks is the running sum of +1 where a run begins and -1 behind i
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Flags, Int64s, first_of_runs, group_by, last_where, offsets
+from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets
 from operators.config import NEVER, PANE_MS, WINDOW_MS, WindowConfig
 
 LONG_AGO = -NEVER
@@ -84,28 +85,29 @@ class Pieces:
         first = last_where(self.starts)
         acts, joins, leaves = what == ACT, what == JOIN, what == LEAVE
 
-        def of_states(column: npt.NDArray[np.generic], other: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-            """Return a column over all elements: the state's value at states, ``other`` elsewhere."""
-            out = other.copy()
-            out[self.is_state] = column[order[self.is_state]]
-            return out
+        at_states = np.flatnonzero(self.is_state)
+        from_states = order[at_states]
 
-        def newest(flags: Flags, values: npt.NDArray[np.generic], none: object) -> npt.NDArray[np.generic]:
+        def of_states(column: Column, other: Column) -> Column:
+            """Return a column over all elements: the state's value at states, ``other`` elsewhere."""
+            other[at_states] = column[from_states]
+            return other
+
+        def newest(flags: Flags, values: Column, none: Any) -> Column:
             """Carry the newest flagged value of the same user forward."""
             at = last_where(flags | self.is_state)
-            return np.where(at >= first, values[at], none)  # type: ignore[arg-type,call-overload,no-any-return]
+            return np.where(at >= first, values[at], none)
 
-        never = np.full(m, LONG_AGO)
-        self.acted = newest(acts, of_states(states.acted, self.ts), LONG_AGO)
-        self.valid = newest(acts | leaves, of_states(states.valid, np.where(leaves, never, self.ts)), LONG_AGO)
-        self.left = newest(leaves, of_states(states.left, self.ts), LONG_AGO)
-        self.touched = of_states(states.touched, self.ts)
+        self.acted = newest(acts, of_states(states.acted, self.ts.copy()), LONG_AGO)
+        self.valid = newest(acts | leaves, of_states(states.valid, np.where(leaves, LONG_AGO, self.ts)), LONG_AGO)
+        self.left = newest(leaves, of_states(states.left, self.ts.copy()), LONG_AGO)
+        self.touched = of_states(states.touched, self.ts.copy())
         if config.join_timeout_ms < NEVER:
             before = np.roll(self.touched, 1)
             lapsed = acts & ~self.starts & (self.ts > before + config.join_timeout_ms)
         else:
             lapsed = np.zeros(m, np.bool_)
-        self.joined = newest(joins | leaves | lapsed, of_states(states.joined, joins), False)
+        self.joined = newest(joins | leaves | lapsed, of_states(states.joined, joins.copy()), False)
         self.present_until = np.where(
             self.joined,
             np.minimum(self.touched, NEVER - config.join_timeout_ms) + config.join_timeout_ms,
@@ -120,32 +122,34 @@ class Pieces:
         """Count heads at every tick; a tick T knows the events before T."""
         base = axis.first[self.session]
         count = axis.count[self.session]
-        begin = np.where(self.is_state, 0, np.maximum((self.ts // PANE_MS + 1) * PANE_MS - base, 0) // PANE_MS)
+        begin = np.where(self.is_state, 0, _ticks_until(self.ts, base))
         until = np.where(self.ends, NEVER, self.ts[self._next])
-        end = np.minimum(_tick_after(until, base), count)  # exclusive
+        end = np.minimum(_ticks_until(until, base), count)  # exclusive
         slot = axis.slots()
         at = slot[self.session]
-        live = begin < end
+        last_slots = slot[1:] - 1
+        size = int(slot[-1])
 
-        def run(stop: Int64s, start: Int64s = begin) -> Int64s:
-            """Return the count of users over their runs [start, min(stop, end))."""
-            stop = np.minimum(stop, end)
-            some = live & (start < stop)
-            size = int(slot[-1])
-            ups = np.bincount((at + start)[some], minlength=size)
-            downs = np.bincount((at + stop)[some], minlength=size)
-            total = np.cumsum(ups - downs)
-            return np.delete(total, slot[1:] - 1)
+        def edges(ticks: Int64s) -> Int64s:
+            return np.bincount(at + ticks, minlength=size)
 
-        absent_from = _tick_after(self.present_until, base)
-        idle_from = _tick_after(self.acted + WINDOW_MS, base)
-        last_there = np.maximum(self.present_until, self.left)
+        def run(stop: Int64s, start: Int64s, ups: Int64s) -> Int64s:
+            """Count users over their runs [start, min(stop, end)); one that is over before it begins cancels out."""
+            downs = edges(np.maximum(np.minimum(stop, end), start))
+            return np.delete(np.cumsum(ups - downs), last_slots)
+
+        absent = _ticks_until(self.present_until, base)
+        idle = _ticks_until(self.acted + WINDOW_MS, base)
+        gone = _ticks_until(np.maximum(self.present_until, self.left) + WINDOW_MS, base)
+        begin = np.minimum(begin, end)
+        ups = edges(begin)
+        absent_begin = np.minimum(np.maximum(begin, absent), end)
         return HeadCounts(
-            connected=run(absent_from),
-            active=run(idle_from),
-            present_or_active=run(np.maximum(absent_from, idle_from)),
-            present_in_window=run(_tick_after(last_there + WINDOW_MS, base)),
-            left=run(_tick_after(self.left + WINDOW_MS, base), np.maximum(begin, absent_from)),
+            connected=run(absent, begin, ups),
+            active=run(idle, begin, ups),
+            present_or_active=run(np.maximum(absent, idle), begin, ups),
+            present_in_window=run(gone, begin, ups),
+            left=run(_ticks_until(self.left + WINDOW_MS, base), absent_begin, edges(absent_begin)),
         )
 
     def present_after(self, session: int, positions: Int64s, times: Int64s) -> Int64s:
@@ -165,6 +169,6 @@ class Pieces:
         return began - ended
 
 
-def _tick_after(time: Int64s, base: Int64s) -> Int64s:
-    """Return the number of ticks (from ``base``) at or before a time: the index of the first tick beyond it, at least 0."""
+def _ticks_until(time: Int64s, base: Int64s) -> Int64s:
+    """Return how many ticks, counted from ``base``, are at or before a time; at least 0. The next one is beyond it."""
     return np.maximum((time - base) // PANE_MS + 1, 0)

@@ -128,4 +128,4 @@ def untimely(chunk: Chunk, judged: Judged, config: WindowConfig) -> Records:
 def _untimely(letters: DeadLetters, chunk: Chunk, at: int, reason: str, detail: Detail) -> None:
     tenant, session = chunk.sessions[chunk.session[at]].split(SEPARATOR)
     position = chunk.topics[chunk.topic[at]], chunk.partition, int(chunk.offset[at])
-    letters.add(reason, detail, position, chunk.payloads[at], (tenant, session), int(chunk.ts[at]))  # type: ignore[arg-type]
+    letters.add(reason, detail, position, chunk.payload(at), (tenant, session), int(chunk.ts[at]))  # type: ignore[arg-type]

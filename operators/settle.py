@@ -10,11 +10,13 @@ from operators.engagement import Floats, ScoreColumns, SignalColumns
 from operators.kinds import IS_CHAT, IS_JOIN, IS_LEAVE, IS_REACTION, IS_TELEMETRY, IS_VOTE
 from operators.polls import Polls
 from operators.presence import LONG_AGO, Pieces, UserStates
-from operators.rows import Users
+from operators.rows import TOTALS, Users
 from operators.span import Span
 
-_COUNTED = (IS_CHAT, IS_REACTION, IS_VOTE, IS_TELEMETRY, IS_JOIN, IS_LEAVE)
-"""The families of ``rows.TOTALS``, behind the count of all events."""
+_FAMILY = np.zeros(256, np.int64)
+"""Which column of ``rows.TOTALS`` counts each kind; 0, which counts all, for those without one of their own."""
+for _column, _flags in enumerate((IS_CHAT, IS_REACTION, IS_VOTE, IS_TELEMETRY, IS_JOIN, IS_LEAVE), 1):
+    _FAMILY[_flags] = _column
 
 MILLIONTHS = 1_000_000
 """Scores are summed as whole millionths: a sum of floats would depend on how the ticks were cut into closings."""
@@ -64,9 +66,7 @@ def settle(
 
     kept = np.where(span.kept, span.row, 0)
     totals = np.where(span.kept[:, None], table.totals[kept], 0)
-    totals[:, 0] += np.bincount(span.of_event, minlength=n)
-    for column, family in enumerate(_COUNTED, 1):
-        totals[:, column] += np.bincount(span.of_event[family[span.events.kind]], minlength=n)
+    totals += _by_family(span, n)
     at = span.tick_session[alive]
     ticks = np.where(span.kept, table.ticks[kept], 0) + np.bincount(at, minlength=n)
     score_sum = np.where(span.kept, table.score_sum[kept], 0)
@@ -132,6 +132,15 @@ def settle(
             polls[int(span.row[i])] = state
     _schedule(span, lives)
     return closed
+
+
+def _by_family(span: Span, n: int) -> Int64s:
+    """Count the events of each of the span's sessions, of shape (n, len(TOTALS))."""
+    width = len(TOTALS)
+    cell = span.of_event * width + _FAMILY[span.events.kind]
+    counts = np.bincount(cell, minlength=n * width).reshape(n, width)
+    counts[:, 0] = counts.sum(axis=1)
+    return counts
 
 
 def _told(span: Span, score: Floats, alive: Flags, config: ScoreConfig) -> tuple[Flags, Floats, Int64s]:

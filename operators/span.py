@@ -47,7 +47,7 @@ class Span:
         busy = self.of_event[lasts]
         self.last[busy] = events.ts[lasts]
         self.by_event = np.zeros(n, np.bool_)
-        self.by_event[busy] = IS_END[events.kind[lasts]]
+        self.by_event[busy] = self._told_over[lasts]
         self.end = np.where(self.by_event, self.last, self.last + config.session_timeout_ms)
         """When each session ended, or will if nothing more comes."""
         self.finished = self.by_event | (self.end <= horizon[self.row_place])
@@ -68,14 +68,22 @@ class Span:
         self._panes_at = offsets(np.where(count > 0, count + HISTORY + 1, 0))
 
     def _opens(self, had: Flags, place: Int64s) -> Flags:
-        """Return which events open a session: there is none, it is over, or it fell asleep before."""
+        """Return which events open a session: there is none, it is over, or it fell asleep before.
+
+        What has the very time of ``session.ended`` belongs to the session that it ends, whatever the event ids: two
+        sessions of a key never begin at the same time.
+        """
         events, table = self.events, self.table
+        self._told_over = np.zeros(len(events), np.bool_)
         if not len(events):
-            return np.zeros(0, np.bool_)
+            return self._told_over
         first = first_of_runs(events.row)
+        if IS_END[events.kind].any():
+            moment = np.cumsum(first_of_runs(events.row, events.ts)) - 1
+            self._told_over = np.bincount(moment[IS_END[events.kind]], minlength=len(events))[moment] > 0
         before = np.roll(events.ts, 1)
-        over = np.roll(IS_END[events.kind], 1)
         before[first] = table.last[events.row[first]]
+        over = np.roll(self._told_over, 1) & (events.ts > before)
         over[first] = ~had[place[first]]
         return over | (events.ts >= before + self.config.session_timeout_ms)
 
@@ -85,9 +93,10 @@ class Span:
         heads = self.pieces.head_counts(self.axis)
         self.polls: dict[int, Polls] = {}
         participation = self._participation(polls)
+        self._place_in_panes()
         self.chats = self._panes(IS_CHAT[self.events.kind], self.table.chats)
         self.reactions = self._panes(IS_REACTION[self.events.kind], self.table.reactions)
-        self.anything = self._panes(np.ones(len(self.events), np.bool_), self.table.anything)
+        self.anything = self._panes(None, self.table.anything)
         self.nobody = (heads.connected == 0) & (self._windows(self.anything) == 0)
         """Whether a tick has nobody present and an empty window."""
         return self._signals(heads, participation)
@@ -122,16 +131,21 @@ class Span:
             self.config,
         )
 
-    def _panes(self, which: Flags, history: npt.NDArray[np.uint32]) -> Int64s:
-        """Count events by pane: for each session with ticks the history, its ticks' new panes, and a place for the rest."""
-        pane_ms = self.axis.first[self.of_event] - PANE_MS
-        pane = (self.events.ts // PANE_MS * PANE_MS - pane_ms) // PANE_MS
+    def _place_in_panes(self) -> None:
+        """Lay out the panes: for each session with ticks its history, its ticks' new panes, and a place for the rest."""
         ticking = self.axis.count[self.of_event]
-        some = which & (ticking > 0)
-        at = self._panes_at[self.of_event] + HISTORY + np.minimum(pane, ticking)
-        panes = np.bincount(at[some], minlength=int(self._panes_at[-1]))
-        known = np.flatnonzero(self.kept & (self.axis.count > 0) & ~self.silent)
-        panes[ranges(self._panes_at[known], np.full(len(known), HISTORY))] = history[self.row[known]].ravel()
+        pane = (self.events.ts - self.axis.first[self.of_event]) // PANE_MS + 1
+        self._pane = self._panes_at[self.of_event] + HISTORY + np.minimum(pane, ticking)
+        if not ticking.all():
+            self._pane[ticking == 0] = self._panes_at[-1]
+        self._known = np.flatnonzero(self.kept & (self.axis.count > 0) & ~self.silent)
+        self._history_at = ranges(self._panes_at[self._known], np.full(len(self._known), HISTORY))
+
+    def _panes(self, which: Flags | None, history: npt.NDArray[np.uint32]) -> Int64s:
+        """Count events (all, or those flagged) by pane, behind what earlier closings counted."""
+        size = int(self._panes_at[-1])
+        panes = np.bincount(self._pane if which is None else self._pane[which], minlength=size + 1)[:size]
+        panes[self._history_at] = history[self.row[self._known]].ravel()
         return panes
 
     def _windows(self, panes: Int64s) -> Int64s:

@@ -1,6 +1,7 @@
 """Accepted events whose tick is not closed yet, in blocks as they came; and how they are put in order once it is."""
 
-from dataclasses import dataclass, fields
+import itertools
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,42 +16,83 @@ _MANY = 64
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events as columns of shape (n,): session row, digests of user and poll, kind, time in ms, and event id."""
+    """Events as columns of shape (n,): session row, digests of user and poll, kind, time in ms, and number of the id."""
 
     row: Int64s
     user: npt.NDArray[np.uint64]
     poll: npt.NDArray[np.uint64]
     kind: npt.NDArray[np.uint8]
     ts: Int64s
-    event_id: npt.NDArray[np.object_]
+    name: Int64s
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, which: Int64s | Flags) -> "Events":
         """Return the events at these places, or where the flag is set."""
-        return Events(*(getattr(self, f.name)[which] for f in fields(self)))
+        return Events(*[getattr(self, name)[which] for name in _FIELDS])
 
-    def columns(self) -> dict[str, Column]:
-        """Return the plain columns by name (all but the event ids)."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "event_id"}
+
+def as_columns(events: Events) -> dict[str, Column]:
+    """Return the columns by name."""
+    return {name: getattr(events, name) for name in _FIELDS}
 
 
 def join(blocks: list[Events]) -> Events:
     """Put blocks one after another."""
     if len(blocks) == 1:
         return blocks[0]
-    return Events(*(np.concatenate([getattr(b, f.name) for b in blocks] or [_EMPTY[f.name]]) for f in fields(Events)))
+    return Events(*[np.concatenate([getattr(b, name) for b in blocks] or [_EMPTY[name]]) for name in _FIELDS])
 
 
+_FIELDS = tuple(field.name for field in fields(Events))
 _EMPTY: dict[str, npt.NDArray[Any]] = {
     "row": np.zeros(0, np.int64),
     "user": np.zeros(0, np.uint64),
     "poll": np.zeros(0, np.uint64),
     "kind": np.zeros(0, np.uint8),
     "ts": np.zeros(0, np.int64),
-    "event_id": np.zeros(0, np.object_),
+    "name": np.zeros(0, np.int64),
 }
+
+
+class Names:
+    """The event ids of what waits, by number: lists as they came with their batches, kept while one of them is needed.
+
+    Ids are looked at only where times are equal, so a column of numbers goes through the sorting in their place.
+    """
+
+    def __init__(self) -> None:
+        self._bases: list[int] = []
+        self._lists: list[list[str]] = []
+        self._needed: list[int] = []
+        self._next = 0
+
+    def add(self, ids: list[str], needed: int) -> int:
+        """Keep a list of which ``needed`` ids are; return the number of its first."""
+        base = self._next
+        self._next += max(1, len(ids))
+        self._bases.append(base)
+        self._lists.append(ids)
+        self._needed.append(needed)
+        return base
+
+    def get(self, numbers: Int64s) -> list[str]:
+        """Return the ids with these numbers."""
+        which = np.searchsorted(self._bases, numbers, side="right") - 1
+        places = numbers - np.array(self._bases, np.int64)[which] if len(numbers) else numbers
+        return [self._lists[i][place] for i, place in zip(which.tolist(), places.tolist(), strict=True)]
+
+    def drop(self, numbers: Int64s) -> None:
+        """Say that these are needed no more."""
+        if not len(numbers):
+            return
+        gone = np.bincount(np.searchsorted(self._bases, numbers, side="right") - 1, minlength=len(self._bases))
+        left = [needed - less for needed, less in zip(self._needed, gone.tolist(), strict=True)]
+        stay = [i for i, needed in enumerate(left) if needed]
+        self._bases = [self._bases[i] for i in stay]
+        self._lists = [self._lists[i] for i in stay]
+        self._needed = [left[i] for i in stay]
 
 
 class Waiting:
@@ -58,19 +100,30 @@ class Waiting:
 
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Events]] = []
+        self._names = Names()
 
-    def add(self, events: Events) -> None:
-        """Take accepted events in."""
+    def add(self, events: Events, ids: list[str]) -> None:
+        """Take accepted events in; their ``name`` is the place of their id in ``ids``."""
+        base = self._names.add(ids, len(events))
+        self._add(replace(events, name=events.name + base))
+
+    def _add(self, events: Events) -> None:
         self._blocks.append((int(events.ts.min()), events))
 
-    def all(self) -> Events:
-        """Return everything that waits, as one block."""
+    def all(self) -> tuple[Events, list[str]]:
+        """Return everything that waits, as one block, and the event ids."""
         events = join([block for _, block in self._blocks])
-        self._blocks = [(int(events.ts.min()), events)] if len(events) else []
-        return events
+        self._blocks = []
+        if len(events):
+            self._add(events)
+        return events, self._names.get(events.name)
 
-    def close(self, horizon_by_row: Int64s) -> Events:
-        """Remove and return the events before their row's horizon (ms; rows that are not meant: far in the past)."""
+    def close(self, horizon_by_row: Int64s, count_by_row: Int64s) -> tuple[Events, int]:
+        """Remove the events before their row's horizon (ms; rows that are not meant: far in the past).
+
+        Take them off the rows' counts. Return them in order of row, time and event id, each repeat once, and the number
+        of repeats dropped.
+        """
         latest = int(horizon_by_row.max())
         closed: list[Events] = []
         kept: list[tuple[int, Events]] = []
@@ -89,39 +142,41 @@ class Waiting:
                 kept.append((int(rest.ts.min()), rest))
         self._blocks = kept
         if len(kept) > _MANY:
-            self.all()
-        return join(closed)
+            self._blocks = []
+            self._add(join([block for _, block in kept]))
+        events = join(closed)
+        np.subtract.at(count_by_row, events.row, 1)
+        result = self._in_order(events)
+        self._names.drop(events.name)
+        return result
 
+    def _in_order(self, events: Events) -> tuple[Events, int]:
+        """Sort events by row, time and event id, and count each repeat once.
 
-def in_order(events: Events) -> tuple[Events, int]:
-    """Sort events by row, time and event id, count each repeat once; return them and the number of repeats dropped.
-
-    Times of one row are seldom equal, so ids are compared only where they are, and only where order changes anything
-    (a join and a leave of the same millisecond, not two messages).
-    """
-    order = sort_by(events.row, events.ts)
-    row, ts = events.row[order], events.ts[order]
-    first = first_of_runs(row, ts)
-    if first.all():
-        return events.take(order), 0
-    group = np.cumsum(first) - 1
-    size = np.bincount(group)
-    tied = np.flatnonzero(size[group] > 1)
-    ids = events.event_id[order[tied]].tolist()
-    named = list(zip(group[tied].tolist(), ids, strict=True))
-    keep = np.ones(len(order), np.bool_)
-    matters = np.zeros(len(size), np.bool_)
-    np.logical_or.at(matters, group, ORDER_MATTERS[events.kind[order]])
-    has_repeats = len(set(named)) < len(named)
-    if has_repeats or matters.any():
-        chosen = tied if has_repeats else tied[matters[group[tied]]]
+        Times of one row are seldom equal, so ids are compared only where they are, and only where order changes
+        anything (a join and a leave of the same millisecond, not two messages).
+        """
+        order = sort_by(events.row, events.ts)
+        row, ts = events.row[order], events.ts[order]
+        first = first_of_runs(row, ts)
+        if first.all():
+            return events.take(order), 0
+        group = np.cumsum(first) - 1
+        tied = np.flatnonzero((np.bincount(group) > 1)[group])
+        named = list(zip(group[tied].tolist(), self._names.get(events.name[order[tied]]), strict=True))
+        matters = np.zeros(len(order), np.bool_)
+        matters[group[ORDER_MATTERS[events.kind[order]]]] = True
+        has_repeats = len(set(named)) < len(named)
         if not has_repeats:
-            named = [pair for pair, meant in zip(named, matters[group[tied]].tolist(), strict=True) if meant]
+            meant = matters[group[tied]]
+            tied, named = tied[meant], [pair for pair, yes in zip(named, meant.tolist(), strict=True) if yes]
+        if not len(tied):
+            return events.take(order), 0
         # Repeats with different content are a fault of the sender; content decides which counts, not arrival.
-        content = zip(named, events.kind[order[chosen]].tolist(), events.user[order[chosen]].tolist(), strict=True)
-        ranked = sorted(range(len(chosen)), key=list(content).__getitem__)
-        order[chosen] = order[chosen[np.array(ranked, np.int64)]]
-        if has_repeats:
-            names = [named[i] for i in ranked]
-            keep[chosen[1:]] = [a != b for a, b in zip(names, names[1:], strict=False)]
-    return events.take(order[keep]), len(order) - int(keep.sum())
+        content = zip(named, events.kind[order[tied]].tolist(), events.user[order[tied]].tolist(), strict=True)
+        ranked = sorted(range(len(tied)), key=list(content).__getitem__)
+        order[tied] = order[tied[np.array(ranked, np.int64)]]
+        keep = np.ones(len(order), np.bool_)
+        names = [named[i] for i in ranked]
+        keep[tied[1:]] = [a != b for a, b in itertools.pairwise(names)]
+        return events.take(order[keep]), len(order) - int(keep.sum())

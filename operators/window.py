@@ -17,7 +17,7 @@ from operators.presence import LONG_AGO
 from operators.rows import NO_START, Sessions, Users
 from operators.settle import Closed, settle
 from operators.span import Span
-from operators.waiting import Events, Waiting, in_order
+from operators.waiting import Events, Waiting, as_columns
 from schemas.errors import TerminalError
 
 SNAPSHOT_VERSION = 1
@@ -90,9 +90,8 @@ class Shard:
             new = np.flatnonzero(used & (rows < 0))
             rows[new] = self.sessions.add([chunk.sessions[i] for i in new.tolist()])
         row = rows[session]
-        ids = np.empty(len(chunk), np.object_)
-        ids[:] = chunk.event_ids
-        self._waiting.add(Events(row, chunk.user[which], chunk.poll[which], chunk.kind[which], ts, ids[which]))
+        events = Events(row, chunk.user[which], chunk.poll[which], chunk.kind[which], ts, chunk.place[which])
+        self._waiting.add(events, chunk.event_ids)
         sessions = self.sessions
         np.maximum.at(sessions.highest, row, ts)
         np.minimum.at(sessions.due, row, next_tick(ts))
@@ -151,9 +150,7 @@ class Shard:
     def _close(self, rows: Int64s, horizon: Int64s) -> Closed:
         by_row = np.full(self.sessions.capacity, LONG_AGO)
         by_row[rows] = horizon
-        events = self._waiting.close(by_row)
-        np.subtract.at(self.sessions.waiting, events.row, 1)
-        events, repeats = in_order(events)
+        events, repeats = self._waiting.close(by_row, self.sessions.waiting)
         _REPEATS.inc(repeats)
         span = Span(self.sessions, rows, horizon, events, self.config)
         signals = span.measure(self.users, self.polls)
@@ -166,15 +163,15 @@ class Shard:
         rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
         renumbered = np.zeros(max(sessions.capacity, 1), np.int64)
         renumbered[rows] = np.arange(len(rows))
-        events = self._waiting.all()
+        events, event_ids = self._waiting.all()
         columns = {f"session.{name}": column for name, column in sessions.columns(rows).items()}
         columns |= {f"user.{name}": column for name, column in self.users.columns(self.users.of(rows)).items()}
-        columns |= {f"event.{name}": column for name, column in events.columns().items()}
+        columns |= {f"event.{name}": column for name, column in as_columns(events).items()}
         columns["event.row"] = renumbered[events.row]
         meta = {
             "version": SNAPSHOT_VERSION,
             "keys": [sessions.keys[row] for row in rows.tolist()],
-            "event_ids": events.event_id.tolist(),
+            "event_ids": event_ids,
             "clocks": self._clocks,
             "polls": {int(renumbered[row]): polls for row, polls in self.polls.items()},
         }
@@ -203,9 +200,9 @@ class Shard:
         shard.polls = {int(row): msgspec.convert(polls, Polls) for row, polls in meta["polls"].items()}
         shard._clocks = {int(partition): clock for partition, clock in meta["clocks"].items()}
         if len(columns["event.row"]):
-            ids = np.array(meta["event_ids"], np.object_)
             plain = {name[6:]: column for name, column in columns.items() if name.startswith("event.")}
-            shard._waiting.add(Events(**plain, event_id=ids))
+            places = np.arange(len(meta["event_ids"]))
+            shard._waiting.add(Events(**plain | {"name": places}), meta["event_ids"])
         return shard
 
 

@@ -14,10 +14,13 @@ MAX_RECORD_BYTES = 64 * 1024
 MAX_TS = 253_402_300_799_999
 """The last millisecond of the year 9999, UTC."""
 
-Id = Annotated[str, Meta(min_length=1, max_length=128, description="1 to 128 characters, none of them a control")]
+Id = Annotated[str, Meta(min_length=1, max_length=128, description="1 to 128 characters")]
+CleanId = Annotated[str, Meta(min_length=1, max_length=128, description="1 to 128 characters, none of them a control")]
 Ts = Annotated[int, Meta(ge=0, le=MAX_TS, description="milliseconds since 1970 UTC")]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0, description="0..1")]
-Millis = Annotated[int, Meta(ge=0, description="a duration in milliseconds")]
+MAX_COUNT = 2**53 - 1
+"""The greatest integer that every reader of JSON keeps exactly."""
+Millis = Annotated[int, Meta(ge=0, le=MAX_COUNT, description="a duration in milliseconds")]
 Text = Annotated[str, Meta(max_length=4000)]
 LongText = Annotated[str, Meta(max_length=MAX_RECORD_BYTES)]
 Name = Annotated[str, Meta(max_length=256)]
@@ -29,9 +32,9 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type"):
     """What every inbound record carries. ``event_id`` is unique within a session; a repeat has the same ``ts``."""
 
     event_id: Id
-    tenant_id: Id
-    session_id: Id
-    user_id: Id
+    tenant_id: CleanId
+    session_id: CleanId
+    user_id: CleanId
     ts: Ts
 
 
@@ -177,7 +180,7 @@ class Search(Event, frozen=True, gc=False, tag="telemetry.search"):
     """A search and how many ``results`` it found."""
 
     query: Text
-    results: Annotated[int, Meta(ge=0)]
+    results: Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
 class EmotionObserved(Event, frozen=True, gc=False, tag="emotion.observed"):

@@ -32,6 +32,9 @@ FOLDER = Path(__file__).parent / "json"
 CONTROL = "[\\u0000-\\u001f\\u007f-\\u009f]"
 """A regular expression, the same in ECMA 262 and Python, that finds a control character."""
 
+_CLEAN_ID = msgspec.json.schema(inbound.CleanId)
+"""How msgspec describes an id without control characters; that rule is the decoder's, and added here."""
+
 _GLOSSARY = Path(__file__).with_name("glossary.toml")
 _REF = "#/$defs/"
 
@@ -62,11 +65,9 @@ def schema_of(direction: str, name: str, struct: type[msgspec.Struct], glossary:
     for title, component in components.items():
         component["description"] = _plain(component.get("description", ""))
         for field, node in component["properties"].items():
-            component["properties"][field] = _described(node, _meaning(glossary, title, field))
+            rule = {"not": {"pattern": CONTROL}} if node == _CLEAN_ID else {}
+            component["properties"][field] = _described(node, _meaning(glossary, title, field)) | rule
     top = components.pop(struct.__name__)
-    if issubclass(struct, inbound.Event):
-        for field in _checked_ids():
-            top["properties"][field]["not"] = {"pattern": CONTROL}
     head = {"$schema": DIALECT, "$id": f"urn:attune:{direction}:{name}:{VERSION}"}
     return {**head, **top, **({"$defs": dict(sorted(components.items()))} if components else {})}
 
@@ -106,13 +107,6 @@ def write(folder: Path = FOLDER) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def _checked_ids() -> list[str]:
-    """Return the ids that the decoder searches for control characters: those that every event carries."""
-    schema = msgspec.json.schema(inbound.Id)
-    common = msgspec.json.schema_components((inbound.PresenceJoin,))[1]["PresenceJoin"]["properties"]
-    return [field for field, node in common.items() if node == schema]
-
-
 def _meaning(glossary: Glossary, struct: str, field: str) -> str | None:
     return glossary.get(struct, {}).get(field) or glossary.get("common", {}).get(field)
 
@@ -129,7 +123,7 @@ def _described(node: Schema, meaning: str | None) -> Schema:
 def _plain(docstring: str) -> str:
     """Turn a docstring into plain text: one line, without the marks for code.
 
-    >>> _plain("Told by ``id``,\\nand once.")
+    >>> _plain("Told by ``id``,   and once.")
     'Told by id, and once.'
     """
     return " ".join(docstring.replace("``", "").split())

@@ -29,7 +29,7 @@ def decode(values: list[bytes | None], shards: int = 1) -> Decoded:
 
 
 def used(found: Decoded) -> list[bytes]:
-    return [payload for _, chunk in found.chunks for payload in chunk.payloads]
+    return [chunk.payload(i) for _, chunk in found.chunks for i in range(len(chunk))]
 
 
 def letters(found: Decoded) -> list[DeadLetter]:

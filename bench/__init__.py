@@ -1,0 +1,1 @@
+"""What Attune costs and what it reaches, measured beside others in the same run."""

@@ -1,0 +1,117 @@
+"""Everything on this machine: broker, database, traffic, the conductor, the gateway with its dashboard."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import SecretStr
+
+from flows import engine
+from flows.compose import compose
+from flows.engine import Placement
+from flows.generate import SCENARIOS, Plan
+from flows.generate.write import Topics, paced
+from flows.local.kafka import mock_kafka
+from flows.local.postgres import local_postgres
+from flows.settings import Settings, convert
+from flows.watch import Watch
+from schemas.errors import TransientError
+from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
+from sinks.kafka import Delivery
+from sinks.postgres import migrate
+
+PARTITIONS: Final = 2
+EPOCH_S: Final = 2.0
+JOIN_S: Final = 60.0
+MIX: Final = Plan(sessions=4, people=30, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
+"""What is going on in the demo."""
+
+
+@dataclass
+class Demo:
+    """A running demo; ``told`` are its addresses. ``stop`` ends it; ``check`` raises what has failed by itself."""
+
+    told: tuple[str, ...]
+    watch: Watch
+    stop: threading.Event
+    sent: int = 0
+    _failed: list[BaseException] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Raise what has ended the flow or the traffic, if anything has."""
+        if self._failed:
+            raise self._failed[0]
+
+    def guard(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return ``work`` for a thread of its own, whose failure ends the demo and is kept for ``check``."""
+
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001 - belongs to the main thread, whatever it is
+                self._failed.append(error)
+            finally:
+                self.stop.set()
+
+        return guarded
+
+
+@contextmanager
+def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None], seed: int = 1) -> Iterator[Demo]:
+    """Run everything until the context ends. ``settings`` gives the ports and the numbers; servers are its own.
+
+    Raises:
+        AttuneError: a port is taken, or a server does not start.
+    """
+    with ExitStack() as stack:
+        tell("starting the broker")
+        broker = stack.enter_context(mock_kafka([*INBOUND_TOPICS, *OUTBOUND_TOPICS], PARTITIONS))
+        tell("starting the database")
+        conninfo = stack.enter_context(local_postgres())
+        migrate(conninfo)
+        ours = _with_servers(settings, broker, conninfo)
+        watch = Watch()
+        composed = stack.enter_context(
+            compose("conductor", ours, Placement(), stop, frozenset(("kafka", "database", "gateway")), {"watch": watch})
+        )
+        running = Demo(composed.told, watch, stop)
+        flow = threading.Thread(
+            target=running.guard(lambda: engine.run(composed.flow, Placement(), EPOCH_S)), name="flow", daemon=True
+        )
+        traffic = threading.Thread(
+            target=running.guard(lambda: _send_traffic(running, ours, seed)), name="traffic", daemon=True
+        )
+        flow.start()
+        traffic.start()
+        try:
+            yield running
+        finally:
+            stop.set()
+            for thread in (traffic, flow):
+                thread.join(JOIN_S)
+                if thread.is_alive():
+                    raise TransientError(f"demo: the {thread.name} did not end within {JOIN_S:g} s")
+        running.check()
+
+
+def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
+    kafka = settings.kafka.model_copy(
+        update={"bootstrap_servers": broker, "options": {}, "topics": {}, "start": "earliest", "start_timestamp": None}
+    )
+    database = settings.database.model_copy(update={"url": SecretStr(conninfo)})
+    return settings.model_copy(update={"kafka": kafka, "database": database, "environment": "development"})
+
+
+def _send_traffic(running: Demo, settings: Settings, seed: int) -> None:
+    plan = Plan(
+        sessions=MIX.sessions, people=MIX.people, minutes=MIX.minutes, rate=MIX.rate, tenants=MIX.tenants,
+        seed=seed, start_ts=int(time.time() * 1000), repeat=True, truth=False,
+    )  # fmt: skip
+    to = Topics(Delivery(convert.sink_config(settings.kafka, JOIN_S / 2)), {})
+    for batch in paced(SCENARIOS["live"].make(plan).events(), running.stop):
+        to.send(batch)
+        running.sent += len(batch)
+    to.finish()

@@ -1,0 +1,264 @@
+"""Reads the file and the environment, and tells every fault at once: key, expected, got, and where it came from.
+
+Written over plain pydantic rather than a settings library because those drop what they do not know: an unknown
+variable would be silence, a list that is not JSON would hide all other faults, and none says which file or variable
+a bad value came from.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+
+from flows.settings.model import Settings
+from flows.settings.secrecy import MASK, is_secret_name, mask_text
+from schemas.errors import ConfigError
+
+PREFIX: Final = "ATTUNE_"
+DEFAULT_FILE: Final = Path("attune.toml")
+NOT_SETTINGS: Final = frozenset({"ATTUNE_CONFIG", "ATTUNE_DEBUG"})
+"""Variables with the prefix that are for the command, not settings."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: ``key`` is the dotted setting, ``where`` the file (and line) or the variable."""
+
+    key: str
+    problem: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem} ({self.where})"
+
+
+class SettingsError(ConfigError):
+    """The settings cannot be used. ``faults`` has all reasons."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        self.faults = faults
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__("\n".join([f"{count} in the configuration", *(f"  {fault}" for fault in faults)]))
+
+
+def config_file(chosen: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to read: the chosen one, ``ATTUNE_CONFIG``, or ``./attune.toml`` if there is one.
+
+    Raises:
+        SettingsError: the chosen one, or the one that the variable names, is not there.
+    """
+    named = chosen or (Path(environ["ATTUNE_CONFIG"]) if environ.get("ATTUNE_CONFIG") else None)
+    if named is None:
+        return DEFAULT_FILE if DEFAULT_FILE.is_file() else None
+    if not named.is_file():
+        where = "--config" if chosen else "ATTUNE_CONFIG"
+        raise SettingsError([Fault("configuration file", f'expected a file that is there, got "{named}"', where)])
+    return named
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the file, lay the environment over it, and check the whole.
+
+    Raises:
+        SettingsError: with every fault of both layers.
+    """
+    environ = os.environ if environ is None else environ
+    file = config_file(path, environ)
+    tree, lines, faults = _read(file) if file else ({}, {}, [])
+    origin: dict[Key, str] = {}
+    for name, key, value in _variables(environ):
+        if _assign(tree, key, value):
+            origin[key] = name
+        else:
+            faults.append(Fault(".".join(key), "expected a table above it, got a plain value", name))
+    try:
+        settings = Settings.model_validate(tree)
+        if not faults:
+            return settings
+    except ValidationError as error:
+        faults += [_fault(detail, tree, origin, file, lines) for detail in error.errors(include_url=False)]
+    raise SettingsError(faults)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[Key, int], list[Fault]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        return tomllib.loads(text), dict(_lines(text)), []
+    except tomllib.TOMLDecodeError as error:
+        return {}, {}, [Fault("configuration file", f"expected TOML, got {error}", str(file))]
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, {}, [Fault("configuration file", f"expected readable UTF-8, got {error}", str(file))]
+
+
+_HEADER = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
+_PAIR = re.compile(r"""^\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+
+
+def _lines(text: str) -> Iterator[tuple[Key, int]]:
+    """Yield each key of a TOML text with its line; what stands inside a multi-line value does not matter."""
+    section: Key = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            section = tuple(part.strip("\"'") for part in _PART.findall(header[1]))
+            yield section, number
+        elif pair := _PAIR.match(line):
+            yield section + tuple(part.strip("\"'") for part in _PART.findall(pair[1])), number
+
+
+_SERVICE_LINK = re.compile(r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?$")
+"""Variables that Kubernetes sets for a service whose name begins with ``attune-``."""
+
+
+def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key, Any]]:
+    """Yield ``variable, key, value`` of each setting in the environment, in the order of the names."""
+    for name in sorted(environ):
+        if _SERVICE_LINK.search(name) or (name.endswith("_PORT") and "://" in environ[name]):
+            continue
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+            key = tuple(name[len(PREFIX) :].lower().split("__"))
+            if len(key) == 3 and key[:2] == ("kafka", "options"):
+                # A variable's name has no dots, librdkafka's options have nothing else.
+                key = (*key[:2], key[2].replace("_", "."))
+            yield name, key, _value(environ[name], key)
+
+
+def _value(text: str, key: Key) -> Any:
+    """Return lists and tables that are written as JSON as such, and everything else as the text it is."""
+    if text[:1] in ("[", "{") and not is_secret_name(key[-1]):
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _assign(tree: dict[str, Any], key: Key, value: Any) -> bool:
+    """Put a value into the tree; False if a part of the key already holds a plain value."""
+    table: Any = tree
+    for part in key[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            return False
+    if isinstance(value, dict) and isinstance(table.get(key[-1]), dict):
+        table[key[-1]].update(value)
+    else:
+        table[key[-1]] = value
+    return True
+
+
+def _fault(
+    detail: ErrorDetails, tree: dict[str, Any], origin: dict[Key, str], file: Path | None, lines: dict[Key, int]
+) -> Fault:
+    key = _real_key(tuple(str(part) for part in detail["loc"]), tree)
+    if detail["type"] == "extra_forbidden":
+        problem = f"unknown key, {_did_you_mean(key)}"
+    else:
+        got = "" if isinstance(detail["input"], dict | BaseModel) else f", got {_shown(key, detail['input'])}"
+        problem = f"expected {_expected(detail)}{got}"
+    return Fault(".".join(key) or "settings", problem, _where(key, origin, file, lines))
+
+
+def _real_key(loc: Key, tree: Any) -> Key:
+    """Cut off what pydantic adds to a location (the branches of a union), which is no key of the tree."""
+    for depth, part in enumerate(loc):
+        if not isinstance(tree, dict):
+            return loc[:depth]
+        tree = tree.get(part)
+    return loc
+
+
+def _where(key: Key, origin: dict[Key, str], file: Path | None, lines: dict[Key, int]) -> str:
+    """Return the variables or the place in the file that a setting, or what a section contains, came from."""
+    variables = [name for other, name in origin.items() if other[: len(key)] == key or key[: len(other)] == other]
+    if variables:
+        return ", ".join(variables)
+    if file is None:
+        return "default"
+    line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
+    return f"{file}:{line}" if line else str(file)
+
+
+def _shown(key: Key, value: object) -> str:
+    """Return what was got, for the eyes: secrets masked, long values cut."""
+    if any(map(is_secret_name, key)) or _is_secret_field(key):
+        return MASK
+    text = f'"{mask_text(value)}"' if isinstance(value, str) else mask_text(repr(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _section(key: Key) -> type[BaseModel] | None:
+    """Return the model that a section's key leads to, None if there is none."""
+    model: type[BaseModel] = Settings
+    for part in key:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        model = annotation
+    return model
+
+
+def _is_secret_field(key: Key) -> bool:
+    section = _section(key[:-1]) if key else None
+    field = section.model_fields.get(key[-1]) if section else None
+    return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+def _did_you_mean(key: Key) -> str:
+    """Say which key was probably meant: one nearly of this name here, of this name elsewhere, or with one ``_``."""
+    section = _section(key[:-1])
+    names = list(section.model_fields) if section else []
+    if near := difflib.get_close_matches(key[-1], names, n=1, cutoff=0.6):
+        return f"did you mean {'.'.join((*key[:-1], near[0]))}?"
+    for name in Settings.model_fields:
+        inner = _section((name,))
+        tail = key[-1].removeprefix(f"{name}_")
+        if inner and tail in inner.model_fields:
+            return f"did you mean {name}.{tail} ({PREFIX}{name.upper()}__{tail.upper()})?"
+    return f"known are {', '.join(names)}" if names else "nothing is known below it"
+
+
+_EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "datetime_from_date_parsing": "a time such as 2025-01-31T12:00:00Z",
+    "datetime_parsing": "a time such as 2025-01-31T12:00:00Z",
+    "datetime_type": "a time such as 2025-01-31T12:00:00Z",
+    "dict_type": "a table",
+    "expected": "{what}",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "{expected}",
+    "model_type": "a table",
+    "path_type": "a path",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "a text that is not empty",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+"""What was expected, by pydantic's type of error and filled from its context."""
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """Return what was expected, in our words where we have any."""
+    words = _EXPECTED.get(detail["type"])
+    if words is None:
+        return f"something else ({detail['msg']})"
+    return words.format_map(detail.get("ctx", {})).replace("'", '"')

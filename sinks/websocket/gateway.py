@@ -1,0 +1,180 @@
+"""The gateway as its owner sees it: a thread of its own, records handed over to it, started and stopped."""
+
+import asyncio
+import contextlib
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import structlog
+
+from schemas.batches import Records
+from schemas.errors import AttuneError, TransientError
+from sinks.websocket.access import Authenticate, check_exposure, developer
+from sinks.websocket.config import GatewayConfig
+from sinks.websocket.handover import HandOver
+from sinks.websocket.hub import Hub
+from sinks.websocket.pages import OK, Pages, Readiness
+from sinks.websocket.server import Port
+
+log = structlog.get_logger(__name__)
+
+SLICE: Final = 50
+"""Records that are routed before the event loop gets to its other work."""
+
+
+def always_ready() -> dict[str, str]:
+    """Say that nothing but the gateway itself is needed."""
+    return {"gateway": OK}
+
+
+def slices(records: Records, length: int) -> Iterator[Records]:
+    """Cut a batch into batches of at most ``length``."""
+    if len(records) <= length:
+        yield records
+        return
+    for i in range(0, len(records), length):
+        part = slice(i, i + length)
+        yield Records(
+            records.type,
+            records.ids[part],
+            records.tenants[part],
+            records.sessions[part],
+            records.ts[part],
+            records.payloads[part],
+            records.revisions[part],
+        )
+
+
+class Gateway:
+    """Websockets, dashboard and health on one port. ``start``, ``publish`` from any thread, ``stop``; used once.
+
+    ``ready`` tells ``/health/ready`` what works; ``authenticate`` tells who connects (both are called on the
+    gateway's thread and must not block).
+
+    Raises:
+        ConfigError: the address, the origins and the authentication don't go together, or the dashboard is missing.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig | None = None,
+        *,
+        ready: Readiness = always_ready,
+        authenticate: Authenticate = developer,
+    ) -> None:
+        self._config = config = config or GatewayConfig()
+        check_exposure(config.host, config.origins, authenticate, behind_proxy=config.behind_proxy)
+        self._hub = Hub(config.limits, run=secrets.token_hex(8))
+        pages = Pages(config.dashboard, ready, lambda: self._hub.subscribers)
+        self._server = Port(config, self._hub, pages, authenticate)
+        self._handover = HandOver(config.handover_records, self._announce)
+        self._thread = threading.Thread(target=self._run, name="attune-gateway", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._arrived = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._port = config.port
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, which the system chose if the setting is 0."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The address of the dashboard."""
+        host = self._config.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/"
+
+    def start(self) -> None:
+        """Listen; returns when clients can connect.
+
+        Raises:
+            ConfigError: the port is in use, or the address is not this machine's.
+        """
+        if self._thread.ident is not None:
+            raise AttuneError("websocket gateway: it was started before: make a new one")
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+        log.info("websocket gateway listens", url=self.url, behind_proxy=self._config.behind_proxy)
+
+    def publish(self, records: Records) -> None:
+        """Hand records to the gateway's thread; waits while that has too much before it, never for a client.
+
+        Raises:
+            TransientError: it has taken nothing for a long time, or has stopped.
+        """
+        self._handover.put(records, self._config.handover_timeout_s)
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until the hub has taken everything published before this call (not until the clients have).
+
+        Raises:
+            TransientError: that took longer than ``timeout`` seconds, or the gateway has stopped.
+        """
+        self._handover.drain(self._config.handover_timeout_s if timeout is None else timeout)
+
+    def stop(self) -> None:
+        """Close all clients (1001), the port and the thread; again is harmless.
+
+        Raises:
+            TransientError: the thread did not end.
+        """
+        self._handover.close("it was stopped")
+        if self._thread.ident is None:
+            return
+        self._call(self._stopping.set)
+        self._thread.join(timeout=self._config.close_timeout_s + 10)
+        if self._thread.is_alive():
+            raise TransientError("websocket gateway: its thread did not end; leave it to the end of the process")
+
+    def _announce(self) -> None:
+        self._call(self._arrived.set)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        """Call a function on the gateway's thread, if that runs."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                self._loop.call_soon_threadsafe(function)
+
+    def _run(self) -> None:
+        """Be the gateway's thread."""
+        try:
+            asyncio.run(self._serve())
+        except BaseException as failure:
+            self._failure = failure
+            if self._started.is_set():
+                log.exception("websocket gateway failed")
+                self._handover.close(f"it failed ({failure!r})")
+        finally:
+            self._handover.close("it has ended")
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._port = await self._server.open()
+        self._started.set()
+        feeder = asyncio.create_task(self._feed())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((feeder, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await self._server.close()
+        if feeder.done():
+            feeder.result()
+        feeder.cancel()
+
+    async def _feed(self) -> None:
+        """Give the hub what was handed over, a little at a time, so that writers and readers get their turn."""
+        while True:
+            self._arrived.clear()
+            while (records := self._handover.next()) is not None:
+                for part in slices(records, SLICE):
+                    self._hub.publish(part)
+                    self._server.wake()
+                    await asyncio.sleep(0)
+                self._handover.done(records)
+            await self._arrived.wait()

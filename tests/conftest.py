@@ -1,0 +1,10 @@
+"""Fixtures live in small plugin modules; this file only names them."""
+
+pytest_plugins = [
+    "pytester",
+    "tests.fix_kafka",
+    "tests.fix_logging",
+    "tests.fix_postgres",
+    "tests.fix_skips",
+    "tests.fix_websocket",
+]

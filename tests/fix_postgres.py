@@ -1,0 +1,94 @@
+"""A real PostgreSQL for the tests: one server for the session, a fresh database for each test that asks for one.
+
+``ATTUNE_TEST_POSTGRES`` names a server to use instead (a conninfo of a user who may make databases and roles); that
+is how the tests run against TimescaleDB.
+"""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from flows.local.postgres import LocalPostgres, local_postgres
+from schemas.batches import Records
+from schemas.outbound import Record
+from schemas.registry import type_of
+from sinks.postgres import migrate
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Yield the conninfo of a running server."""
+    given = os.environ.get("ATTUNE_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    with local_postgres() as conninfo:
+        yield conninfo
+
+
+@pytest.fixture
+def empty_db(postgres: str) -> Iterator[str]:
+    """Yield the conninfo of a database of the test's own, without tables."""
+    name = f"attune_test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
+        )
+    yield make_conninfo(postgres, dbname=name)
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def db(empty_db: str) -> str:
+    """Return the conninfo of a database of the test's own, migrated."""
+    migrate(empty_db)
+    return empty_db
+
+
+@pytest.fixture
+def stoppable() -> Iterator[LocalPostgres]:
+    """Yield a server of the test's own, migrated, that it may stop and start."""
+    with tempfile.TemporaryDirectory(prefix="attune-data-") as folder:
+        server = LocalPostgres(Path(folder), throwaway=True)
+        try:
+            server.start()
+            migrate(server.conninfo)
+            yield server
+        finally:
+            server.close()
+
+
+def batch_of(records: Sequence[Record]) -> Records:
+    """Return records of one type as the sinks take them."""
+    return Records(
+        type=type_of(type(records[0])),
+        ids=[record.id for record in records],
+        tenants=[record.tenant_id for record in records],
+        sessions=[record.session_id for record in records],
+        ts=[record.ts for record in records],
+        payloads=[msgspec.json.encode(record) for record in records],
+        revisions=[getattr(record, "revision", 0) for record in records],
+    )
+
+
+def ask(conninfo: str, query: str, *values: object) -> list[tuple[Any, ...]]:
+    """Return the rows of a query."""
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute(query.encode(), values).fetchall()
+
+
+def do(conninfo: str, *statements: str) -> None:
+    """Execute statements, each on its own."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())

@@ -1,0 +1,155 @@
+"""A gateway on a free port, clients that wait with a deadline, and records to send."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from schemas.batches import Records
+from sinks.websocket.access import Authenticate, developer
+from sinks.websocket.config import GatewayConfig
+from sinks.websocket.gateway import Gateway, always_ready
+from sinks.websocket.pages import Readiness
+
+DEADLINE_S = 20.0
+"""How long a test waits for what must happen; nothing waits this long when all is well."""
+
+
+def batch(kind: str, *places: tuple[str, str], first: int = 1, pad: int = 0) -> Records:
+    """Return records of one type, one for each ``(tenant, session)``, numbered by ``n`` and ``ts`` from ``first``."""
+    numbers = range(first, first + len(places))
+    ids = [f"{kind}/{n}" for n in numbers]
+    payloads = [
+        json.dumps({"type": kind, "id": i, "tenant_id": t, "session_id": s, "ts": n, "n": n, "pad": "x" * pad}).encode()
+        for i, (t, s), n in zip(ids, places, numbers, strict=True)
+    ]
+    return Records(kind, ids, [t for t, _ in places], [s for _, s in places], list(numbers), payloads)
+
+
+class Browser:
+    """A websocket client that reads JSON and knows its greeting."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.hello = self.read()
+
+    def say(self, **message: Any) -> None:
+        """Send a message."""
+        self.connection.send(json.dumps(message))
+
+    def read(self) -> dict[str, Any]:
+        """Return the next message."""
+        message: dict[str, Any] = json.loads(self.connection.recv(timeout=DEADLINE_S))
+        return message
+
+    def ask(self, **message: Any) -> dict[str, Any]:
+        """Say something and return the reply, which must be the next message."""
+        self.say(**message)
+        return self.read()
+
+    def subscribe(self, *channels: str, sessions: list[str] | None = None) -> list[dict[str, Any]]:
+        """Subscribe and return the snapshot."""
+        wanted = {} if sessions is None else {"sessions": sessions}
+        answer = self.ask(op="subscribe", channels=channels, **wanted)
+        assert answer["op"] == "subscribed", answer
+        return [self.read() for _ in range(answer["snapshot"])]
+
+    def numbers(self, count: int) -> list[int]:
+        """Return the numbers of the next records."""
+        return [self.read()["record"]["n"] for _ in range(count)]
+
+    def closed(self) -> tuple[int, str]:
+        """Read on until the connection is closed; returns the code and the reason."""
+        frame = None
+        deadline = time.monotonic() + DEADLINE_S
+        try:
+            while True:
+                self.connection.recv(timeout=deadline - time.monotonic())
+        except ConnectionClosed as closed:
+            frame = closed.rcvd
+        assert frame is not None, "closed without a close frame"
+        return frame.code, frame.reason
+
+
+class Running:
+    """A gateway that runs, and what tests do with it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._open = ExitStack()
+
+    @property
+    def url(self) -> str:
+        """Return where the websocket is."""
+        return f"ws://127.0.0.1:{self.gateway.port}/ws"
+
+    def browser(self, *, receive_buffer: int = 0, **options: Any) -> Browser:
+        """Connect; ``receive_buffer`` (bytes) makes the kernel hold little for a client that doesn't read."""
+        options.setdefault("proxy", None)
+        options.setdefault("open_timeout", DEADLINE_S)
+        options.setdefault("close_timeout", 1)
+        if receive_buffer:
+            plug = socket.socket()
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            plug.connect(("127.0.0.1", self.gateway.port))
+            options["sock"] = plug
+        return Browser(self._open.enter_context(connect(self.url, **options)))
+
+    def http(self, path: str, method: str = "GET", **headers: str) -> tuple[HTTPResponse, bytes]:
+        """Ask for a path exactly as it is written."""
+        plain = HTTPConnection("127.0.0.1", self.gateway.port, timeout=DEADLINE_S)
+        try:
+            plain.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in {"Host": f"127.0.0.1:{self.gateway.port}", **headers}.items():
+                plain.putheader(name, value)
+            plain.endheaders()
+            response = plain.getresponse()
+            return response, response.read()
+        finally:
+            plain.close()
+
+    def stop(self) -> None:
+        """End the clients and the gateway."""
+        self._open.close()
+        self.gateway.stop()
+
+
+StartGateway = Callable[..., Running]
+
+
+@pytest.fixture
+def start_gateway() -> Iterator[StartGateway]:
+    """Start gateways with settings of choice; they end with the test."""
+    started: list[Running] = []
+
+    def start(*, ready: Readiness = always_ready, authenticate: Authenticate = developer, **settings: Any) -> Running:
+        config = GatewayConfig(**{"port": 0, "close_timeout_s": 5.0, **settings})
+        gateway = Gateway(config, ready=ready, authenticate=authenticate)
+        gateway.start()
+        started.append(Running(gateway))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+@pytest.fixture
+def running(start_gateway: StartGateway) -> Running:
+    """Start a gateway with default settings."""
+    return start_gateway()
+
+
+def eventually(holds: Callable[[], object], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S:g} s: {what}"
+        time.sleep(0.01)

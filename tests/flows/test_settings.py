@@ -1,0 +1,304 @@
+"""Settings: layers, faults told all at once, secrets in no output."""
+
+import logging
+import tomllib
+from pathlib import Path
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import logs
+from flows.settings import Settings, SettingsError, load
+from flows.settings.advice import insecurities
+from flows.settings.convert import conductor_config, connection, conninfo, gateway_config, source_config
+from flows.settings.secrecy import MASK, mask_text
+from flows.settings.show import as_toml, as_tree, secrets
+from operators.config import NEVER, ScoreConfig, WindowConfig
+from schemas.errors import ConfigError
+from schemas.registry import INBOUND_TOPICS
+from sinks.websocket.config import GatewayConfig
+
+ROOT = Path(__file__).parents[2]
+SECRET = "hunter2-is-no-good"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "attune.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(path: Path | None, environ: dict[str, str]) -> dict[str, str]:
+    """Return problem and place of every fault, by key."""
+    with pytest.raises(SettingsError) as caught:
+        load(path, environ)
+    assert len(caught.value.faults) == len({fault.key for fault in caught.value.faults}), "one fault a key"
+    return {fault.key: f"{fault.problem} ({fault.where})" for fault in caught.value.faults}
+
+
+def test_defaults_are_the_contracts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load(None, {})
+    config = conductor_config(settings)
+    assert config.window == WindowConfig()
+    assert config.score == ScoreConfig()
+    assert (settings.gateway.port, settings.metrics.port, settings.collector.port) == (8003, 8004, 8005)
+    assert gateway_config(settings.gateway) == GatewayConfig()
+    assert source_config(settings.kafka, INBOUND_TOPICS).topics == INBOUND_TOPICS
+
+
+def test_the_example_file_holds_the_defaults() -> None:
+    assert load(ROOT / "attune.example.toml", {}) == Settings()
+
+
+def test_what_is_shown_gives_the_same_settings_again(tmp_path: Path) -> None:
+    settings = load(None, {"ATTUNE_KAFKA__OPTIONS": '{"security.protocol": "ssl"}', "ATTUNE_WINDOW__SHARDS": "7"})
+    assert load(written(tmp_path, as_toml(settings)), {}) == settings
+
+
+def test_a_variable_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    path = written(tmp_path, '[window]\nlateness_s = 3\nearly_s = 4\n[log]\nlevel = "debug"\n')
+    settings = load(
+        path, {"ATTUNE_WINDOW__LATENESS_S": "1.5", "ATTUNE_GATEWAY__ORIGINS": "https://a.example, https://b.example"}
+    )
+    assert (settings.window.lateness_s, settings.window.early_s, settings.window.poll_timeout_s) == (1.5, 4.0, 600.0)
+    assert settings.log.level == "debug"
+    assert settings.gateway.origins == ("https://a.example", "https://b.example")
+
+
+def test_the_file_is_the_chosen_one_or_the_variables_or_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "[metrics]\nport = 1\n")
+    other, third = tmp_path / "other.toml", tmp_path / "third.toml"
+    other.write_text("[metrics]\nport = 2\n", encoding="utf-8")
+    third.write_text("[metrics]\nport = 3\n", encoding="utf-8")
+    assert load(None, {}).metrics.port == 1
+    assert load(None, {"ATTUNE_CONFIG": str(other)}).metrics.port == 2
+    assert load(third, {"ATTUNE_CONFIG": str(other)}).metrics.port == 3
+    assert "expected a file that is there" in faults(tmp_path / "none.toml", {})["configuration file"]
+    assert "(ATTUNE_CONFIG)" in faults(None, {"ATTUNE_CONFIG": "none.toml"})["configuration file"]
+
+
+def test_all_faults_are_told_at_once_with_where_they_come_from(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        """environment = "prod"
+[kafka]
+bootstrap_servers = "localhost"
+bootstrap = "x"
+[window]
+lateness_s = "two"
+presence_timeout_s = 4000
+[engagement.boundaries]
+high = 0.9
+[gateway]
+port = 70000
+[zoo]
+lion = 1
+""",
+    )
+    found = faults(
+        path,
+        {
+            "ATTUNE_WINDOW__SHARDS": "0",
+            "ATTUNE_LOG__LEVEL": "loud",
+            "ATTUNE_ENGAGEMENT__WEIGHTS__POLL": "0.9",
+            "ATTUNE_KAFKA_GROUP_ID": "x",
+        },
+    )
+    assert found == {
+        "environment": f'expected "development" or "production", got "prod" ({path}:1)',
+        "kafka.bootstrap_servers": f'expected "host:port", several separated by commas, got "localhost" ({path}:3)',
+        "kafka.bootstrap": f"unknown key, did you mean kafka.bootstrap_servers? ({path}:4)",
+        "window.lateness_s": f'expected a number, got "two" ({path}:6)',
+        "window.presence_timeout_s": f"expected at most window.session_timeout_s (1800), got 4000 ({path}:7)",
+        "window.shards": 'expected at least 1, got "0" (ATTUNE_WINDOW__SHARDS)',
+        "engagement.weights": "expected chat, poll, active and reactions that add up to more than 0 and at most 1, "
+        "not 1.55 (ATTUNE_ENGAGEMENT__WEIGHTS__POLL)",
+        "engagement.boundaries": f"expected very_high > high > moderate > low > 0 ({path}:8)",
+        "gateway.port": f"expected at most 65535, got 70000 ({path}:11)",
+        "log.level": 'expected "debug", "info", "warning" or "error", got "loud" (ATTUNE_LOG__LEVEL)',
+        "zoo": found["zoo"],
+        "kafka_group_id": "unknown key, did you mean kafka.group_id (ATTUNE_KAFKA__GROUP_ID)? (ATTUNE_KAFKA_GROUP_ID)",
+    }
+    assert found["zoo"].startswith("unknown key, known are environment, kafka,")
+
+
+@pytest.mark.parametrize(
+    "name, value, key",
+    [
+        ("ATTUNE_KAFKA__START", "timestamp", "kafka"),
+        ("ATTUNE_KAFKA__START_TIMESTAMP", "2025-01-01T00:00:00Z", "kafka.start_timestamp"),
+        ("ATTUNE_KAFKA__TOPICS", '{"platform.events.nothing.v1": "x"}', "kafka.topics"),
+        ("ATTUNE_KAFKA__TOPICS", '{"attune.anomalies.v1": "attune.engagement.v1"}', "kafka.topics"),
+        ("ATTUNE_KAFKA__OPTIONS__GROUP_ID", "x", "kafka.options"),
+        ("ATTUNE_KAFKA__OPTIONS", "not a table", "kafka.options"),
+        ("ATTUNE_WINDOW__LATENESS_S", "nan", "window.lateness_s"),
+        ("ATTUNE_WINDOW__LATENESS_S", "inf", "window.lateness_s"),
+        ("ATTUNE_ENGAGEMENT__WEIGHTS__CHAT", "-0.1", "engagement.weights.chat"),
+        ("ATTUNE_ENGAGEMENT__BOUNDARIES__LOW", "0.4", "engagement.boundaries"),
+        ("ATTUNE_METRICS__PORT", "8003", "settings"),
+        ("ATTUNE_WINDOW", "4", "window"),
+        ("ATTUNE_DATABASE__URL", "mysql://db/attune", "database.url"),
+    ],
+)
+def test_what_makes_no_sense_is_a_fault(name: str, value: str, key: str) -> None:
+    assert list(faults(None, {name: value})) == [key]
+
+
+def test_a_broken_file_and_a_bad_variable_are_told_together(tmp_path: Path) -> None:
+    found = faults(written(tmp_path, "[kafka\n"), {"ATTUNE_LOG__LEVEL": "loud"})
+    assert set(found) == {"configuration file", "log.level"}
+    assert "expected TOML" in found["configuration file"]
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_not_ours() -> None:
+    links = {
+        "ATTUNE_GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "ATTUNE_GATEWAY_SERVICE_PORT": "8003",
+        "ATTUNE_GATEWAY_PORT": "tcp://10.0.0.1:8003",
+        "ATTUNE_GATEWAY_PORT_8003_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(None, links) == Settings()
+    assert list(faults(None, {"ATTUNE_GATEWAY_PORT": "8003"})) == ["gateway_port"]
+
+
+def test_off_is_off() -> None:
+    assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "off"})).window.join_timeout_ms == NEVER
+    assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "90"})).window.join_timeout_ms == 90_000
+
+
+def test_renamed_topics_and_options_reach_the_source() -> None:
+    settings = load(
+        None,
+        {
+            "ATTUNE_KAFKA__TOPICS": '{"platform.events.telemetry.v1": "tele"}',
+            "ATTUNE_KAFKA__OPTIONS": '{"enable.ssl.certificate.verification": false}',
+            "ATTUNE_KAFKA__OPTIONS__SASL_PASSWORD": SECRET,
+        },
+    )
+    client = connection(settings.kafka).client()
+    assert client["sasl.password"] == SECRET
+    assert client["enable.ssl.certificate.verification"] == "false"
+    assert SECRET not in repr(connection(settings.kafka))
+
+
+SECRETS = {
+    "ATTUNE_DATABASE__URL": f"postgresql://attune:{SECRET}@db/attune",
+    "ATTUNE_KAFKA__OPTIONS__SASL_PASSWORD": SECRET,
+    "ATTUNE_KAFKA__OPTIONS__SSL_KEY_PEM": SECRET,
+}
+
+
+def test_secrets_are_masked_wherever_settings_are_seen() -> None:
+    settings = load(None, SECRETS)
+    shown = f"{settings!r} {settings} {as_toml(settings)} {as_tree(settings)}"
+    assert SECRET not in shown
+    assert tomllib.loads(as_toml(settings))["kafka"]["options"]["sasl.password"] == MASK
+    assert SECRET in secrets(settings)
+    assert SECRET in conninfo(settings.database)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ATTUNE_DATABASE__URL": f"mysql://attune:{SECRET}@db/attune"},
+        {"ATTUNE_KAFKA__OPTIONS": f'{{"sasl.password": ["{SECRET}"]}}'},
+        {"ATTUNE_KAFKA__OPTIONS": f'{{"sasl.password": "{SECRET}", "group.id": "x"}}'},
+        {"ATTUNE_DATABSE__URL": SECRET},
+        {"ATTUNE_KAFKA__SASL_PASSWORD": SECRET},
+        {"ATTUNE_KAFKA__BOOTSTRAP_SERVERS": f"kafka://user:{SECRET}@broker"},
+        {"ATTUNE_DATABASE": f"host=db password={SECRET}"},
+    ],
+)
+def test_secrets_are_in_no_fault(environ: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(None, environ)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(caught.value.faults)
+
+
+def test_no_database_says_what_to_set() -> None:
+    with pytest.raises(ConfigError, match="ATTUNE_DATABASE__URL"):
+        conninfo(Settings().database)
+
+
+def test_what_is_insecure_is_told_outside_development_only() -> None:
+    open_to_all = {
+        "ATTUNE_DATABASE__URL": "postgresql://attune@db.example.org/attune",
+        "ATTUNE_GATEWAY__HOST": "0.0.0.0",  # noqa: S104 - what the test is about
+        "ATTUNE_METRICS__HOST": "0.0.0.0",  # noqa: S104 - what the test is about
+    }
+    assert insecurities(load(None, open_to_all)) == []
+    told = insecurities(load(None, open_to_all | {"ATTUNE_ENVIRONMENT": "production"}))
+    assert [line.split(" ")[0] for line in told] == [
+        'kafka.options."security.protocol"',
+        "kafka.options",
+        "database.url",
+        "gateway.host",
+        "metrics.host",
+    ]
+
+
+def test_a_secured_production_is_told_nothing() -> None:
+    settings = load(
+        None,
+        {
+            "ATTUNE_ENVIRONMENT": "production",
+            "ATTUNE_KAFKA__OPTIONS": '{"security.protocol": "SASL_SSL"}',
+            "ATTUNE_DATABASE__URL": "postgresql://attune@db.example.org/attune?sslmode=verify-full",
+        },
+    )
+    assert insecurities(settings) == []
+
+
+@pytest.mark.parametrize(
+    "option", ['{"security.protocol": "ssl", "enable.ssl.certificate.verification": "false"}',
+               '{"security.protocol": "sasl_ssl", "ssl.endpoint.identification.algorithm": "none"}',
+               '{"security.protocol": "SASL_PLAINTEXT"}']
+)  # fmt: skip
+def test_half_security_is_told(option: str) -> None:
+    environ = {"ATTUNE_ENVIRONMENT": "production", "ATTUNE_KAFKA__OPTIONS": option}
+    assert insecurities(load(None, environ))
+
+
+@given(st.text(min_size=1, max_size=40).filter(lambda text: text.strip() == text and "@" not in text))
+def test_no_known_secret_survives_masking(secret: str) -> None:
+    secret = f"{secret}!{secret}"
+    assert secret not in mask_text(f"a {secret} b {secret}", frozenset({secret}))
+
+
+def log_lines(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("style", ["console", "json"])
+def test_no_secret_is_logged(style: str, capsys: pytest.CaptureFixture[str], restored_logging: None) -> None:
+    logs.configure("info", "json" if style == "json" else "console", frozenset({SECRET}))
+    log = structlog.get_logger("test")
+    log.info("connected", url=f"postgresql://u:{SECRET}@db", password="swordfish", nested={"token": "swordfish"})
+    log.warning("refused", why=ValueError(f"bad {SECRET}"))
+    logging.getLogger("library").error("it said %s", SECRET)
+    try:
+        raise RuntimeError(f"no entry with {SECRET}")
+    except RuntimeError:
+        log.exception("failed")
+    told = log_lines(capsys)
+    assert SECRET not in told
+    assert "swordfish" not in told
+    assert told.count("connected") == 1
+    assert "RuntimeError" in told
+    assert MASK in told
+
+
+def test_the_level_holds(capsys: pytest.CaptureFixture[str], restored_logging: None) -> None:
+    logs.configure("warning", "json")
+    structlog.get_logger("test").info("quiet")
+    structlog.get_logger("test").warning("loud")
+    told = log_lines(capsys)
+    assert "quiet" not in told
+    assert '"event": "loud"' in told

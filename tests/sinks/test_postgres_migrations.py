@@ -1,0 +1,193 @@
+"""Migrations are applied once and in order, by several at once too, and a changed one is refused."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from schemas.errors import ConfigError, TerminalError, TransientError
+from sinks.postgres import migrate, preflight
+from sinks.postgres.migrations import FOLDER, LOCK, read
+from sinks.postgres.rows import TABLES
+from tests.fix_postgres import ask, do
+
+PASSWORD = "only-for-this-test"
+
+ONE_OF_SEVERAL = """
+import sys
+from functools import partial
+from sinks.postgres import migrate
+print(len(migrate(sys.argv[1], report=partial(print, flush=True))))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "0001_first.sql").write_text("CREATE TABLE one (id int);\nCREATE TABLE two (id int);\n")
+    (tmp_path / "0002_second.sql").write_text("ALTER TABLE one ADD name text;\n")
+    return tmp_path
+
+
+def test_all_is_applied_in_order_and_told(empty_db: str, folder: Path) -> None:
+    lines: list[str] = []
+    assert [one.name for one in migrate(empty_db, folder, lines.append)] == ["0001_first.sql", "0002_second.sql"]
+    assert [line.split(" in ")[0] for line in lines] == ["applied 0001_first.sql", "applied 0002_second.sql"]
+    assert ask(empty_db, "SELECT number, name FROM attune_migrations ORDER BY 1") == [
+        (1, "0001_first.sql"),
+        (2, "0002_second.sql"),
+    ]
+
+
+def test_a_second_run_applies_nothing(db: str) -> None:
+    before = ask(db, "SELECT * FROM attune_migrations ORDER BY 1")
+    assert migrate(db) == []
+    assert ask(db, "SELECT * FROM attune_migrations ORDER BY 1") == before
+
+
+def test_what_was_added_is_applied_alone(empty_db: str, folder: Path) -> None:
+    migrate(empty_db, folder)
+    (folder / "0003_third.sql").write_text("CREATE TABLE three (id int)")
+    assert [one.number for one in migrate(empty_db, folder)] == [3]
+
+
+def test_several_at_once_apply_each_file_once(empty_db: str) -> None:
+    command = [sys.executable, "-c", ONE_OF_SEVERAL, empty_db]
+    root = Path(__file__).parents[2]
+    with psycopg.connect(empty_db) as gate:
+        gate.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        running = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting for another migrate to finish\n"
+    outs = [process.communicate(timeout=60)[0].splitlines() for process in running]
+    assert sorted(int(lines[-1]) for lines in outs) == [0, 0, len(read(FOLDER))]
+    preflight(empty_db)
+
+
+def test_who_waits_for_another_says_so_and_gives_up(empty_db: str, folder: Path) -> None:
+    lines: list[str] = []
+    with psycopg.connect(empty_db) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
+        with pytest.raises(TransientError, match="another migrate"):
+            migrate(empty_db, folder, lines.append, wait_s=0.3)
+    assert lines == ["waiting for another migrate to finish"]
+    assert len(migrate(empty_db, folder)) == 2
+
+
+def test_a_changed_file_is_refused(empty_db: str, folder: Path) -> None:
+    migrate(empty_db, folder)
+    (folder / "0001_first.sql").write_text("CREATE TABLE one (id bigint);\n")
+    with pytest.raises(TerminalError, match=r"0001_first\.sql: changed after it was applied"):
+        migrate(empty_db, folder)
+
+
+def test_line_ends_of_another_system_are_no_change(empty_db: str, folder: Path) -> None:
+    migrate(empty_db, folder)
+    path = folder / "0001_first.sql"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert migrate(empty_db, folder) == []
+
+
+def test_a_newer_database_is_refused(empty_db: str, folder: Path) -> None:
+    migrate(empty_db, folder)
+    (folder / "0002_second.sql").unlink()
+    with pytest.raises(TerminalError, match=r"has had 0002_second\.sql, which this release does not know"):
+        migrate(empty_db, folder)
+
+
+def test_a_file_whose_turn_is_over_is_refused(empty_db: str, folder: Path) -> None:
+    (folder / "0002_second.sql").rename(folder / "0003_second.sql")
+    migrate(empty_db, folder)
+    (folder / "0002_late.sql").write_text("CREATE TABLE late (id int)")
+    with pytest.raises(TerminalError, match=r"0002_late\.sql: its turn is over"):
+        migrate(empty_db, folder)
+
+
+def test_a_failing_file_leaves_nothing_behind_and_is_named(empty_db: str, folder: Path) -> None:
+    (folder / "0003_bad.sql").write_text("CREATE TABLE three (id int);\nCREATE TABLE one (id int);\n")
+    with pytest.raises(TerminalError, match=r'0003_bad\.sql: not applied: relation "one" already exists'):
+        migrate(empty_db, folder)
+    assert ask(empty_db, "SELECT to_regclass('three')::text, max(number) FROM attune_migrations") == [(None, 2)]
+
+
+def test_a_file_may_run_outside_a_transaction(empty_db: str, folder: Path) -> None:
+    text = "-- attune: no transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS idx_one ON one (id);\n"
+    (folder / "0003_index.sql").write_text(text)
+    assert len(migrate(empty_db, folder)) == 3
+    assert ask(empty_db, "SELECT to_regclass('idx_one')::text") == [("idx_one",)]
+
+
+@pytest.mark.parametrize("name", ["1_short.sql", "0003 space.sql", "0003_Upper.sql", "0001_taken.sql"])
+def test_a_file_that_has_no_place_is_refused(empty_db: str, folder: Path, name: str) -> None:
+    (folder / name).write_text("SELECT 1")
+    with pytest.raises(ConfigError, match=name):
+        migrate(empty_db, folder)
+
+
+def test_an_empty_folder_is_refused(empty_db: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no migrations in"):
+        migrate(empty_db, tmp_path)
+
+
+def test_repeated_files_run_every_time(empty_db: str, folder: Path) -> None:
+    (folder / "repeat_count.sql").write_text("INSERT INTO one (id) VALUES (1)")
+    migrate(empty_db, folder)
+    migrate(empty_db, folder)
+    assert ask(empty_db, "SELECT count(*) FROM one") == [(2,)]
+
+
+def test_a_database_is_brought_on_from_every_earlier_state(postgres: str, empty_db: str, tmp_path: Path) -> None:
+    for migration in read(FOLDER):
+        shutil.copy(migration.path, tmp_path)
+        assert [one.number for one in migrate(empty_db, tmp_path)] == [migration.number]
+    assert migrate(empty_db) == []
+    preflight(empty_db)
+
+
+@pytest.fixture
+def login(db: str) -> Iterator[str]:
+    """Yield the conninfo of a login that is a member of nothing; its name is unique: roles are the whole server's."""
+    name = f"login_{ask(db, 'SELECT current_database()')[0][0][-12:]}"
+    do(db, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    yield make_conninfo(db, user=name, password=PASSWORD)
+    do(db, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def name_of(login: str) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(login)["user"])
+
+
+def test_a_login_without_rights_is_told_which_it_lacks(login: str) -> None:
+    with pytest.raises(TerminalError, match=r"may not INSERT in engagement_metrics: GRANT it, or membership"):
+        preflight(login)
+
+
+def test_the_writer_may_write_and_nothing_else(db: str, login: str) -> None:
+    do(db, f"GRANT attune_writer TO {name_of(login)}")
+    preflight(login)
+    for table in TABLES.values():
+        for forbidden in ("DELETE FROM {}", "TRUNCATE {}", "DROP TABLE {} CASCADE", "ALTER TABLE {} ADD x int"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                do(login, forbidden.format(table.name))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        do(login, "CREATE TABLE mine (id int)")
+
+
+def test_an_analyst_sees_the_admitted_tenants_and_nothing_else(db: str, login: str) -> None:
+    insert = "INSERT INTO calibration VALUES ('{0}', '{0}', '', now(), 1, 1, 0, 0, '{{}}')"
+    do(db, *(insert.format(tenant) for tenant in ("mine", "also", "other")))
+    do(db, *(f"CALL attune_admit_analyst('{name_of(login)}', '{tenant}')" for tenant in ("mine", "also")))
+    assert ask(login, "SELECT tenant_id FROM analyst.calibration ORDER BY 1") == [("also",), ("mine",)]
+    assert ask(login, "SHOW statement_timeout") == [("30s",)]
+    views = {name for (name,) in ask(login, "SELECT viewname::text FROM pg_views WHERE schemaname = 'analyst'")}
+    assert views == {table.name for table in TABLES.values()} - {"dead_letters"}
+    for table in [*(table.name for table in TABLES.values()), "attune_analysts"]:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            do(login, f"TABLE {table}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        do(login, f"CALL attune_admit_analyst('{name_of(login)}', 'other')")

@@ -1,0 +1,147 @@
+"""The order of the merge: what came in whatever interleaving leaves in the one order that the log dictates."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sources.kafka.merge import Merger
+
+Log = list[int]
+"""The timestamps of one topic, by offset."""
+
+NEVER = float("inf")
+
+
+def heads_first(logs: list[Log]) -> list[tuple[int, int]]:
+    """Return (lane, offset) in merged order by definition: the lowest head goes first, ties by lane."""
+    at = [0] * len(logs)
+    order = []
+    while any(at[i] < len(log) for i, log in enumerate(logs)):
+        _, lane = min((log[at[i]], i) for i, log in enumerate(logs) if at[i] < len(log))
+        order.append((lane, at[lane]))
+        at[lane] += 1
+    return order
+
+
+def push(merger: Merger, lane: int, log: Log, start: int, stop: int, arrived: float = 0.0) -> None:
+    values: list[bytes | None] = [b"%d:%d" % (lane, offset) for offset in range(start, stop)]
+    stamps = np.array(log[start:stop], np.int64)
+    merger.push(lane, values, stamps, np.arange(start, stop, dtype=np.int64), arrived, len(values))
+
+
+def pop(merger: Merger, logs: list[Log], limit: int) -> list[tuple[int, int]]:
+    merged = merger.pop(limit)
+    if merged is None:
+        return []
+    assert 0 < len(merged) <= limit
+    places = list(zip(merged.lane.tolist(), merged.offset.tolist(), strict=True))
+    assert merged.values == [b"%d:%d" % place for place in places]
+    assert merged.record_ts.tolist() == [logs[lane][offset] for lane, offset in places]
+    return places
+
+
+logs_of_any_order = st.lists(st.lists(st.integers(0, 20), max_size=12), min_size=1, max_size=4)
+
+
+@given(logs_of_any_order, st.data())
+def test_any_interleaving_of_arrivals_leaves_in_the_order_of_the_whole_log(logs: list[Log], data: st.DataObject) -> None:
+    merger = Merger(len(logs))
+    at = [0] * len(logs)
+    out: list[tuple[int, int]] = []
+    while open_lanes := [i for i, log in enumerate(logs) if at[i] < len(log)]:
+        lane = data.draw(st.sampled_from(open_lanes))
+        stop = data.draw(st.integers(at[lane] + 1, len(logs[lane])))
+        push(merger, lane, logs[lane], at[lane], stop)
+        at[lane] = stop
+        if data.draw(st.booleans()):
+            out += pop(merger, logs, data.draw(st.integers(1, 20)))
+    for lane in range(len(logs)):
+        merger.prove(lane, NEVER, 0)
+    while more := pop(merger, logs, data.draw(st.integers(1, 20))):
+        out += more
+    assert out == heads_first(logs)
+    assert len(merger) == 0
+    assert all(merger.held(lane) == (0, 0) for lane in range(len(logs)))
+
+
+ordered_logs = st.lists(st.lists(st.integers(0, 60), max_size=10).map(sorted), min_size=2, max_size=4)
+
+
+@given(ordered_logs, st.data())
+def test_proofs_at_the_live_edge_do_not_change_the_order(logs: list[Log], data: st.DataObject) -> None:
+    """Time runs; records are stamped when they are written and arrive later, in pieces; ends are proven on the way."""
+    merger = Merger(len(logs))
+    at = [0] * len(logs)
+    out: list[tuple[int, int]] = []
+    for now in range(0, 90, 3):
+        for lane, log in enumerate(logs):
+            written = sum(stamp <= now for stamp in log)
+            stop = written if now > 60 else data.draw(st.integers(at[lane], written))
+            push(merger, lane, log, at[lane], stop, float(now))
+            at[lane] = stop
+            asked = data.draw(st.integers(0, now))
+            if at[lane] >= sum(stamp <= asked for stamp in log):
+                merger.prove(lane, float(asked), data.draw(st.sampled_from([0, asked])))
+        out += pop(merger, logs, data.draw(st.integers(1, 9)))
+    assert out == heads_first(logs)[: len(out)]
+    for lane in range(len(logs)):
+        merger.prove(lane, 90.0, 90)
+    while more := pop(merger, logs, 100):
+        out += more
+    assert out == heads_first(logs)
+
+
+def test_who_is_ahead_waits_for_who_is_behind() -> None:
+    merger = Merger(2)
+    logs = [[10, 20, 30], [15]]
+    push(merger, 0, logs[0], 0, 3)
+    assert pop(merger, logs, 10) == []
+    assert merger.behind == {1}
+    push(merger, 1, logs[1], 0, 1)
+    assert pop(merger, logs, 10) == [(0, 0), (1, 0)]
+    assert merger.behind == {1}
+    merger.prove(1, at=0.0, until=0)
+    assert pop(merger, logs, 10) == [(0, 1), (0, 2)]
+
+
+def test_a_proof_covers_only_what_had_arrived_when_it_was_asked_for() -> None:
+    merger = Merger(2)
+    logs = [[10, 20], []]
+    push(merger, 0, logs[0], 0, 1, arrived=5.0)
+    merger.prove(1, at=5.0, until=0)
+    push(merger, 0, logs[0], 1, 2, arrived=6.0)
+    assert pop(merger, logs, 10) == [(0, 0)]
+    assert pop(merger, logs, 10) == []
+    merger.prove(1, at=6.0, until=0)
+    assert pop(merger, logs, 10) == [(0, 1)]
+
+
+def test_old_records_need_no_new_proof_of_a_quiet_topic() -> None:
+    """A backlog is read at full speed beside a topic that was at its end a moment ago."""
+    merger = Merger(2)
+    logs = [[10, 20], []]
+    merger.prove(1, at=1.0, until=15)
+    push(merger, 0, logs[0], 0, 2, arrived=9.0)
+    assert pop(merger, logs, 10) == [(0, 0)]
+
+
+def test_time_is_told_only_when_nothing_is_held_and_every_end_is_proven() -> None:
+    merger = Merger(2)
+    assert merger.idle_until() is None
+    merger.prove(0, at=1.0, until=100)
+    assert merger.idle_until() is None
+    merger.prove(1, at=1.0, until=90)
+    assert merger.idle_until() == 90
+    push(merger, 0, [95], 0, 1, arrived=2.0)
+    assert merger.idle_until() is None
+
+
+def test_bytes_held_are_counted() -> None:
+    merger = Merger(2)
+    values: list[bytes | None] = [b"abc", None, b"de"]
+    merger.push(0, values, np.array([1, 2, 3]), np.array([4, 5, 9]), 0.0, 5)
+    assert merger.held(0) == (3, 5)
+    merger.prove(1, at=0.0, until=0)
+    merged = merger.pop(10)
+    assert merged is not None and merged.values == values and merged.offset.tolist() == [4, 5, 9]
+    assert merger.held(0) == (0, 0)
