@@ -5,16 +5,44 @@ Exit codes: 0 done, 1 failed, 2 used wrongly. A command imports what it needs wh
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.commands import config, database, deadletters, demo, explain, generate, replay, run, topics
 from flows.commands.common import fail, version
 from schemas.errors import AttuneError
 
+
+class Ending(TyperGroup):
+    """Ends every command the same way: what a person can mend is told in a line, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; with ``ATTUNE_DEBUG`` set, its error goes on as it is."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Whoever read our output has what he wanted. Python would complain while it flushes: give it a sink.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+        except (AttuneError, OSError) as error:
+            if os.environ.get("ATTUNE_DEBUG"):
+                raise
+            fail(_words(error))
+        except KeyboardInterrupt:
+            fail("interrupted")
+
+
+def _words(error: AttuneError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 app = typer.Typer(
     name="attune",
+    cls=Ending,
     help="Attune reads how a live audience feels from its events, and answers while it still matters.",
     no_args_is_help=True,
     add_completion=False,
@@ -52,17 +80,7 @@ deadletters.register(app)
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    try:
-        app()
-    except AttuneError as error:
-        if os.environ.get("ATTUNE_DEBUG"):
-            raise
-        fail(str(error))
-    except BrokenPipeError:
-        # Whoever read our output has what he wanted. Python would complain while it flushes: give it somewhere to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        fail("interrupted")
+    app(prog_name="attune")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from flows.lifecycle import stop_on_signals
 _log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.2
-GRACE_S: Final = 20.0
+GRACE_S: Final = 5.0
 """How long the others may drain after one has failed. They wait for it in vain, so this ends by force as a rule."""
 
 

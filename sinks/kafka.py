@@ -24,6 +24,8 @@ SLICE_S = 0.2
 RawMessage = tuple[str, int | None, bytes | None, bytes | None]
 """Topic, partition (None: by key), key, value."""
 
+Headers = list[tuple[str, str | bytes | None]]
+
 _OURS = {
     "bootstrap.servers": "set bootstrap_servers instead",
     "enable.idempotence": "without it a retry may repeat and reorder",
@@ -32,7 +34,7 @@ _OURS = {
     "delivery.report.only.error": "the sink counts deliveries its own way",
 }
 _HINTS = {
-    KafkaError.MSG_SIZE_TOO_LARGE: "raise message.max.bytes of the topic, and of the producer",
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise max.message.bytes of the topic (a producer's own limit is message.max.bytes)",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant WRITE on the topic to this user",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant IDEMPOTENT_WRITE to this user",
     KafkaError.SASL_AUTHENTICATION_FAILED: "check user, password and mechanism in the Kafka options",
@@ -133,7 +135,7 @@ class KafkaSinkPart(StatefulSinkPartition[Records, None]):
     def write_batch(self, values: list[Records]) -> None:
         """Enqueue records, waiting while the queue is full."""
         now_ms = int(self._clock() * 1000)
-        headers = [("processed_ts", str(now_ms).encode())]
+        headers: Headers = [("processed_ts", str(now_ms).encode())]
         for records in values:
             topic = self._topics[records.type]
             send = self._delivery.send
@@ -173,7 +175,7 @@ class Delivery:
         key: bytes | None,
         value: bytes | None,
         timestamp_ms: int = 0,
-        headers: list[tuple[str, bytes]] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """Enqueue one record behind all others, waiting while the queue is full.
 
@@ -187,13 +189,14 @@ class Delivery:
                 self._producer.produce(
                     topic, value=value, key=key, partition=where, timestamp=timestamp_ms, headers=headers
                 )
-                return
             except BufferError:
                 self._producer.poll(SLICE_S)
                 self._raise()
                 self._tell(waiting)
             except KafkaException as failure:
                 raise _failure(failure.args[0], topic) from failure
+            else:
+                return
 
     def look(self) -> None:
         """Raise what has failed by now; don't wait."""

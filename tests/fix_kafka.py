@@ -74,6 +74,7 @@ class Broker:
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -192,7 +193,11 @@ def _require() -> None:
         return
     shutil.rmtree(LIBS, ignore_errors=True)
     done = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"], capture_output=True, text=True, timeout=600
+        ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     if done.returncode != 0:
         pytest.fail("Maven could not fetch the Kafka broker:\n" + done.stdout[-3000:])

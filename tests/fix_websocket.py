@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from schemas.batches import Records
@@ -31,6 +32,16 @@ def batch(kind: str, *places: tuple[str, str], first: int = 1, pad: int = 0) -> 
         for i, (t, s), n in zip(ids, places, numbers, strict=True)
     ]
     return Records(kind, ids, [t for t, _ in places], [s for _, s in places], list(numbers), payloads)
+
+
+def frame(opcode: Opcode, data: bytes) -> bytes:
+    """Return a client's frame as it goes over the wire."""
+    return Frame(opcode, data).serialize(mask=True)
+
+
+def subscription(*channels: str) -> bytes:
+    """Return the frame that subscribes to channels."""
+    return frame(Opcode.TEXT, json.dumps({"op": "subscribe", "channels": channels}).encode())
 
 
 class Browser:
@@ -101,6 +112,20 @@ class Running:
             plug.connect(("127.0.0.1", self.gateway.port))
             options["sock"] = plug
         return Browser(self._open.enter_context(connect(self.url, **options)))
+
+    def deaf(self, *said: bytes) -> socket.socket:
+        """Connect by hand, send frames, and never read: what the kernel holds for it is all that it ever takes."""
+        plug = self._open.enter_context(socket.socket())
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        plug.settimeout(DEADLINE_S)
+        plug.connect(("127.0.0.1", self.gateway.port))
+        plug.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert plug.recv(12) == b"HTTP/1.1 101"
+        plug.sendall(b"".join(said))
+        return plug
 
     def http(self, path: str, method: str = "GET", **headers: str) -> tuple[HTTPResponse, bytes]:
         """Ask for a path exactly as it is written."""

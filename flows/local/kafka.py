@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import IO, cast
 
 from schemas.errors import TransientError
 
@@ -34,15 +35,16 @@ def mock_kafka(topics: Sequence[str], partitions: int) -> Iterator[str]:
         text=True,
         start_new_session=True,  # Ctrl-C is for the flow: the broker goes last.
     )
-    assert process.stdin is not None and process.stdout is not None
+    # Read and closed by these names: Popen types its pipes as optional.
+    out, hold = cast("IO[str]", process.stdout), cast("IO[str]", process.stdin)
     try:
-        address = process.stdout.readline().strip()
+        address = out.readline().strip()
         if not address:
             raise TransientError(f"the embedded broker did not start (exit code {process.wait(START_S)})")
         yield address
     finally:
-        process.stdin.close()  # It ends when its input does: also when this process is killed.
-        process.stdout.close()
+        hold.close()  # It ends when its input does: also when this process is killed.
+        out.close()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
@@ -77,7 +79,8 @@ def serve(topics: Sequence[str], partitions: int) -> None:
     cluster = library.rd_kafka_mock_cluster_new(client, 1)
     for topic in topics:
         library.rd_kafka_mock_topic_create(cluster, topic.encode(), partitions, 1)
-    print(library.rd_kafka_mock_cluster_bootstraps(cluster).decode(), flush=True)
+    sys.stdout.write(library.rd_kafka_mock_cluster_bootstraps(cluster).decode() + "\n")
+    sys.stdout.flush()
     sys.stdin.read()
     os._exit(0)
 

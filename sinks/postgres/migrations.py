@@ -78,21 +78,15 @@ def migrate(
     ``wait_s``.
     """
     migrations = read(folder)
-    with connect(conninfo, statement_timeout_s=None, autocommit=True) as connection, _alone(connection, wait_s, report):
+    with connect(conninfo, autocommit=True) as gate, _alone(gate, wait_s, report):
         _offer_timescale(conninfo, report)
-        connection.add_notice_handler(lambda notice: report(notice.message_primary or ""))
-        connection.execute("SET client_min_messages = 'notice'")
-        with _told("attune_migrations"):
-            if not _ledger_exists(connection):
-                connection.execute(LEDGER)
-            known = _known(connection)
-        _check_history(migrations, known)
-        applied = [_apply(connection, migration) for migration in migrations if migration.number not in known]
-        for one in applied:
-            report(f"applied {one.name} in {one.seconds:.2f} s")
-        for path in sorted(folder.glob(REPEATED)):
-            with _told(path.name), connection.transaction():
-                connection.execute(path.read_bytes())
+        # Another connection than the lock's, and a new one: what loads TimescaleDB may only be there now.
+        with connect(conninfo, statement_timeout_s=None, autocommit=True) as connection:
+            connection.add_notice_handler(lambda notice: report(notice.message_primary or ""))
+            applied = _apply_all(connection, migrations, report)
+            for path in sorted(folder.glob(REPEATED)):
+                with _told(path.name), connection.transaction():
+                    connection.execute(path.read_bytes())
     return applied
 
 
@@ -155,6 +149,21 @@ def _check_history(migrations: list[Migration], known: dict[int, tuple[str, str]
             raise TerminalError(f"{migration.path}: its turn is over, {newest:04d} was applied already; renumber it")
 
 
+def _apply_all(connection: Connection, migrations: list[Migration], report: Report) -> list[Applied]:
+    with _told("attune_migrations"):
+        connection.execute("SET client_min_messages = 'notice'")
+        if not _ledger_exists(connection):
+            connection.execute(LEDGER)
+        known = _known(connection)
+    _check_history(migrations, known)
+    applied = []
+    for migration in migrations:
+        if migration.number not in known:
+            applied.append(_apply(connection, migration))
+            report(f"applied {applied[-1].name} in {applied[-1].seconds:.2f} s")
+    return applied
+
+
 def _apply(connection: Connection, migration: Migration) -> Applied:
     started = time.monotonic()
     with _told(migration.path.name):
@@ -184,7 +193,7 @@ def _alone(connection: Connection, wait_s: float, report: Report) -> Iterator[No
     """
     deadline = time.monotonic() + wait_s
     told = False
-    while connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() != (True,):
+    while not _locked(connection):
         if time.monotonic() > deadline:
             raise TransientError(f"another migrate has held the database for {wait_s:.0f} s; see pg_stat_activity")
         if not told:
@@ -196,6 +205,11 @@ def _alone(connection: Connection, wait_s: float, report: Report) -> Iterator[No
     finally:
         if not connection.broken:
             connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+def _locked(connection: Connection) -> bool:
+    with _told("the lock of attune_migrations"):
+        return connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() == (True,)
 
 
 @contextmanager

@@ -117,7 +117,9 @@ class Ends:
         asked = self._asked
         try:
             # In the protocol the end is what is asked for by the timestamp -1, which is OFFSET_END.
-            answers = consumer.offsets_for_times([TopicPartition(*place, OFFSET_END) for place in question], self._timeout_s)
+            answers = consumer.offsets_for_times(
+                [TopicPartition(*place, OFFSET_END) for place in question], self._timeout_s
+            )
         except KafkaException as failure:
             ERRORS.labels(failure.args[0].name()).inc()
             return False

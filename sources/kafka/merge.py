@@ -176,9 +176,7 @@ class Merger:
         """Return for every filled lane how many of its records come before the first one that must wait."""
         own = {i: self._unopposed(i) for i in filled}
         waiting = [
-            (int(lane.run.key[lane.head + own[i]]), i)
-            for i in filled
-            if own[i] < (lane := self._lanes[i]).count
+            (int(lane.run.key[lane.head + own[i]]), i) for i in filled if own[i] < (lane := self._lanes[i]).count
         ]
         if not waiting:
             return own

@@ -159,10 +159,14 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         """Turn answers about ends into proofs, where all that they cover has been read."""
         for lane, topic in enumerate(self._lanes):
             end = self._ends.known((topic, self._partition))
-            if end is not None and self._reader.reached(topic) >= end.offset:
+            if end is None:
+                continue
+            read = self._reader.reached(topic) >= end.offset
+            if read:
                 # The margin covers what may lie between the broker's stamp and the record being visible: replication
                 # to the followers, a fetch in flight, and the difference between the broker's clock and ours.
                 self._merger.prove(lane, end.asked, end.wall_ms - int(self._config.clock_margin_s * 1000))
+            if read or self._reader.paused(topic):
                 self._heard[topic] = max(self._heard[topic], end.asked)
 
     def _listen(self, heard: set[str], now: float) -> None:
@@ -170,7 +174,7 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         away = now - self._called - self._config.poll_s
         self._called = now
         for topic in self._lanes:
-            if topic in heard or self._reader.paused(topic):
+            if topic in heard:
                 self._heard[topic] = now
             elif away > CENSUS_S:
                 self._heard[topic] += away

@@ -51,9 +51,7 @@ class Reader:
         self._log = structlog.get_logger(__name__)
         # Errors are only noted in the callback, and dealt with on the way out of `read`: an exception that leaves a
         # callback would take the messages of that call with it.
-        self.consumer = Consumer(
-            {**config.consumer(), "error_cb": self._heard.append, "on_commit": self._on_commit}
-        )
+        self.consumer = Consumer({**config.consumer(), "error_cb": self._heard.append, "on_commit": self._on_commit})
 
     def start(self, offsets: dict[str, int]) -> None:
         """Begin to read each topic at its offset."""
@@ -93,7 +91,9 @@ class Reader:
             for is_event, part in groupby(run, _is_event):
                 if not is_event:
                     reads.extend(self._columns(topic or "", list(part)))
-                elif any([self._event(event) for event in part]):
+                    continue
+                answers = [self._event(event) for event in part]
+                if any(answers):
                     heard.add(topic or "")
         heard.update(read.topic for read in reads)
         if self._heard:
@@ -120,14 +120,16 @@ class Reader:
             marks = self.consumer.get_watermark_offsets(self._place(topic), cached=True)
         except KafkaException:
             return None
-        return marks[1] if marks and marks[1] >= 0 else None
+        return marks[1] if marks[1] >= 0 else None
 
     def close(self) -> None:
         """Let go of the connections."""
         self.consumer.close()
 
     def _place(self, topic: str, offset: int | None = None) -> TopicPartition:
-        return TopicPartition(topic, self._partition) if offset is None else TopicPartition(topic, self._partition, offset)
+        return (
+            TopicPartition(topic, self._partition) if offset is None else TopicPartition(topic, self._partition, offset)
+        )
 
     def _columns(self, topic: str, run: list[Message]) -> Iterator[Read]:
         state = self._topics[topic]
@@ -172,7 +174,7 @@ class Reader:
             if self._config.on_data_loss == "stop":
                 raise TerminalError(
                     f"Kafka: {where} is to be read from offset {wanted}, but the broker has {low} to {high}: records "
-                    'are lost. Set on_data_loss = "oldest" to go on from the oldest record and have the lost ones counted'
+                    'are lost. Set on_data_loss = "oldest" to go on from the oldest and have the lost ones counted'
                 )
             lost = max(0, low - wanted)
             LOST.labels(topic, str(self._partition)).inc(lost)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from schemas.errors import ConfigError
 
@@ -40,7 +40,7 @@ class Connection:
             faults.append("bootstrap_servers is empty: give host:port, several separated by commas")
         return faults
 
-    def client(self) -> dict[str, str | int]:
+    def client(self) -> dict[str, Any]:
         """Return what every client of this cluster is configured with."""
         # What goes wrong reaches us through callbacks and is counted; librdkafka's own lines on stderr would repeat
         # it at every reconnect, so only what is critical passes.
@@ -97,7 +97,7 @@ class SourceConfig(Connection):
             faults.append(f"clock_margin_s is {self.clock_margin_s}: can't be negative")
         return faults
 
-    def consumer(self) -> dict[str, str | int | bool]:
+    def consumer(self) -> dict[str, Any]:
         """Return the configuration of a part's consumer."""
         return {
             # One consumer a part: librdkafka's defaults (64 MiB and 100,000 messages ahead) would be paid that often.

@@ -55,7 +55,12 @@ class KafkaSource(FixedPartitionedSource[RawBatch, Position]):
         new = [topic for topic in topics if topic not in known]
         offsets = known | starting_offsets(self._config, reader.consumer, new, partition)
         self._log.info(
-            "kafka_part_starts", step=step_id, partition=partition, resumed=sorted(known), start=self._config.start, new=new
+            "kafka_part_starts",
+            step=step_id,
+            partition=partition,
+            resumed=sorted(known),
+            start=self._config.start,
+            new=new,
         )
         start = Position(resume_state.stream_time if resume_state else 0, tuple(sorted(offsets.items())))
         return KafkaPart(self._config, partition, reader, self._ends, self._status, self._clock, start)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.batches import RawBatch
 from sources.kafka import KafkaSource, SourceConfig, Status
@@ -22,13 +22,21 @@ def config(address: str, *topics: str, **changes: Any) -> SourceConfig:
 def write(address: str, topic: str, values: Sequence[bytes], partition: int = 0, stamps: Sequence[int] = ()) -> None:
     """Write records, with the record timestamps ``stamps`` where given; return when all are confirmed."""
     failed: list[Any] = []
-    producer = Producer({"bootstrap.servers": address, "linger.ms": 1, "log_level": 2})
+    producer = Producer({"bootstrap.servers": address, "linger.ms": 1, "log_level": 2, "enable.idempotence": True})
     for i, value in enumerate(values):
         stamp = stamps[i] if stamps else 0
         producer.produce(
             topic, value, partition=partition, timestamp=stamp, on_delivery=lambda e, _: failed.append(e) if e else None
         )
     assert producer.flush(60) == 0 and not failed, failed
+
+
+def committed(address: str, group: str, topic: str, partition: int = 0) -> int:
+    """Return what a group has committed; negative where nothing."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": group})
+    offset = consumer.committed([TopicPartition(topic, partition)], timeout=10)[0].offset
+    consumer.close()
+    return int(offset)
 
 
 @dataclass

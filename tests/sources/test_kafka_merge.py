@@ -44,7 +44,9 @@ logs_of_any_order = st.lists(st.lists(st.integers(0, 20), max_size=12), min_size
 
 
 @given(logs_of_any_order, st.data())
-def test_any_interleaving_of_arrivals_leaves_in_the_order_of_the_whole_log(logs: list[Log], data: st.DataObject) -> None:
+def test_any_interleaving_of_arrivals_leaves_in_the_order_of_the_whole_log(
+    logs: list[Log], data: st.DataObject
+) -> None:
     merger = Merger(len(logs))
     at = [0] * len(logs)
     out: list[tuple[int, int]] = []
@@ -143,5 +145,7 @@ def test_bytes_held_are_counted() -> None:
     assert merger.held(0) == (3, 5)
     merger.prove(1, at=0.0, until=0)
     merged = merger.pop(10)
-    assert merged is not None and merged.values == values and merged.offset.tolist() == [4, 5, 9]
+    assert merged is not None
+    assert merged.values == values
+    assert merged.offset.tolist() == [4, 5, 9]
     assert merger.held(0) == (0, 0)

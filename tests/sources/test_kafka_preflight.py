@@ -26,7 +26,8 @@ def test_everything_that_is_wrong_is_told_at_once(kafka: str, topic: str) -> Non
     with pytest.raises(TerminalError) as caught:
         KafkaSource(config(kafka, a, b, gone, f"{gone}-too")).list_parts()
     told = str(caught.value)
-    assert f"{gone} does not exist" in told and f"{gone}-too does not exist" in told
+    assert f"{gone} does not exist" in told
+    assert f"{gone}-too does not exist" in told
     assert f"{a} has 1, {b} has 3" in told
 
 
@@ -41,9 +42,11 @@ def test_a_producers_clock_is_warned_of(kafka: str, topic: str) -> None:
     make_topics(kafka, a, partitions=2)
     make_topics(kafka, b, partitions=2, stamp="CreateTime")
     found = check(config(kafka, a, b))
-    assert found.partitions == {a: 2, b: 2} and found.parts == 2
+    assert found.partitions == {a: 2, b: 2}
+    assert found.parts == 2
     assert len(found.warnings) == 1
-    assert b in found.warnings[0] and "late and early" in found.warnings[0]
+    assert b in found.warnings[0]
+    assert "late and early" in found.warnings[0]
 
 
 def test_topics_are_made_once_and_differences_told(kafka_broker: Broker) -> None:

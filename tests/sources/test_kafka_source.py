@@ -3,14 +3,14 @@
 import time
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from prometheus_client import REGISTRY
 
 from schemas.errors import ConfigError, TerminalError
 from sources.kafka import Position, SourceConfig
 from tests.fix_kafka import make_topics, wait_until
-from tests.sources.kafka_parts import Driver, config, write
+from tests.sources.kafka_parts import Driver, committed, config, write
 
 
 def trim(address: str, topic: str, before: int) -> None:
@@ -24,13 +24,6 @@ def commit(address: str, group: str, topic: str, offset: int) -> None:
     consumer = Consumer({"bootstrap.servers": address, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, 0, offset)], asynchronous=False)
     consumer.close()
-
-
-def committed(address: str, group: str, topic: str) -> int:
-    consumer = Consumer({"bootstrap.servers": address, "group.id": group})
-    offset = consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset
-    consumer.close()
-    return int(offset)
 
 
 def test_topics_filled_unevenly_while_stopped_come_out_merged(kafka: str, topic: str) -> None:
@@ -47,7 +40,9 @@ def test_topics_filled_unevenly_while_stopped_come_out_merged(kafka: str, topic:
     assert max(map(len, got.batches)) <= 500
     highest = 0
     for batch in got.batches:
-        assert batch.partition == 0 and batch.topics == (a, b, c) and batch.stream_time == highest
+        assert batch.partition == 0
+        assert batch.topics == (a, b, c)
+        assert batch.stream_time == highest
         highest = max([highest, *batch.record_ts.tolist()])
     assert driver.part.snapshot() == Position(highest, ((a, 3000), (b, 40), (c, 1)))
     driver.part.close()
@@ -108,7 +103,7 @@ def test_a_topic_that_joins_later_begins_by_the_start_policy(kafka: str, topic: 
 
 
 @pytest.mark.parametrize(
-    ("policy", "first"),
+    "policy, first",
     [
         ({"start": "earliest"}, b"0"),
         ({"start": "latest"}, b"new"),
@@ -153,9 +148,7 @@ def test_trimmed_records_are_counted_where_that_is_asked_for(kafka: str, topic: 
     write(kafka, topic, [b"%d" % i for i in range(100)])
     write(kafka, other, [b"o"])
     trim(kafka, topic, 60)
-    driver = Driver(
-        config(kafka, topic, other, on_data_loss="oldest"), resume=Position(0, ((topic, 40), (other, 0)))
-    )
+    driver = Driver(config(kafka, topic, other, on_data_loss="oldest"), resume=Position(0, ((topic, 40), (other, 0))))
     assert set(driver.records(41).values) == {b"%d" % i for i in range(60, 100)} | {b"o"}
     labels = {"topic": topic, "partition": "0"}
     assert REGISTRY.get_sample_value("attune_kafka_lost_records_total", labels) == 20
@@ -164,8 +157,6 @@ def test_trimmed_records_are_counted_where_that_is_asked_for(kafka: str, topic: 
 
 def test_gaps_in_the_offsets_are_no_obstacle(kafka: str, topic: str) -> None:
     """A transaction's end takes an offset without being a record: the end lies beyond the last record."""
-    from confluent_kafka import Producer
-
     other = f"{topic}-other"
     make_topics(kafka, topic, other)
     producer = Producer({"bootstrap.servers": kafka, "transactional.id": topic})
@@ -190,8 +181,10 @@ def test_the_wall_clock_stands_in_at_the_end_of_all_topics(kafka: str, topic: st
     now = 1_000.0
     driver = Driver(config(kafka, a, b, clock_margin_s=0.5), clock=lambda: now)
     got = driver.until(lambda got: bool(got.clocks), "the time to be told")
-    assert got.values == [b"x"] and got.clocks == [999_500]
-    assert len(got.batches[-1]) == 0 and got.batches[-1].stream_time == 5_000
+    assert got.values == [b"x"]
+    assert got.clocks == [999_500]
+    assert len(got.batches[-1]) == 0
+    assert got.batches[-1].stream_time == 5_000
     now = 900.0  # A clock that is set back.
     driver.during(0.3)
     assert got.clocks == [999_500]
@@ -213,7 +206,8 @@ def test_the_time_never_runs_ahead_of_a_record_that_is_to_come(kafka: str, topic
     for batch in got.batches:
         assert all(ts >= told for ts in batch.record_ts.tolist())
         told = max(told, batch.clock or 0)
-    assert len(got.clocks) > 3 and got.clocks == sorted(got.clocks)
+    assert len(got.clocks) > 3
+    assert got.clocks == sorted(got.clocks)
     assert [int(v or b"") for v in got.values] == list(range(10))
 
 
@@ -226,7 +220,8 @@ def test_parts_need_not_be_equal_where_that_is_allowed(kafka: str, topic: str) -
     assert driver.parts == ["00000", "00001"]
     got = driver.records(1)
     assert got.values == [b"second"]
-    assert got.batches[0].topics == (a, b) and got.batches[0].topic.tolist() == [1]
+    assert got.batches[0].topics == (a, b)
+    assert got.batches[0].topic.tolist() == [1]
     driver.until(lambda got: bool(got.clocks), "the time to be told")
     assert driver.part.snapshot().offsets == ((b, 1),)
 
@@ -281,8 +276,6 @@ def test_records_beyond_the_size_of_a_topic_change_nothing(kafka: str, topic: st
     for answer in admin.incremental_alter_configs([resource]).values():
         answer.result()
     write(kafka, topic, [b"", b"x" * 900_000])
-    from confluent_kafka import Producer
-
     producer = Producer({"bootstrap.servers": kafka})
     producer.produce(topic, None, partition=0)
     producer.flush(30)
