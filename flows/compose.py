@@ -87,7 +87,7 @@ def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, Reco
         "database": house.database,
         "gateway": house.gateway,
     }
-    sinks = {name: make[name]() for name in SINKS if name in wanted}
+    sinks: dict[str, RecordSink] = {name: make[name]() for name in SINKS if name in wanted}
     config = convert.conductor_config(settings)
     if config.shards < house.workers:
         _log.warning("some workers have nothing to do", shards=config.shards, workers=house.workers)

@@ -35,7 +35,7 @@ def run(flow: Dataflow, placement: Placement, epoch_interval_s: float, recovery:
         TerminalError: the engine's own failure, or an exception that nobody foresaw.
     """
     try:
-        cluster_main(  # type: ignore[no-untyped-call]  # the engine has no types here
+        cluster_main(
             flow,
             list(placement.addresses),
             placement.process_id,
@@ -84,10 +84,10 @@ def prepare_recovery(folder: Path, partitions: int, backup_interval_s: float = 0
         )
     there = len(list(folder.glob("part-*.sqlite3")))
     if there == 0:
-        init_db_dir(folder, partitions)  # type: ignore[no-untyped-call]
+        init_db_dir(folder, partitions)
     elif there != partitions:
         raise ConfigError(
             f"recovery folder {folder}: it was made with {there} partitions and cannot be changed, "
             f"got recovery.partitions = {partitions}; set it to {there}, or start with an empty folder"
         )
-    return RecoveryConfig(folder, timedelta(seconds=backup_interval_s))  # type: ignore[no-untyped-call]
+    return RecoveryConfig(folder, timedelta(seconds=backup_interval_s))

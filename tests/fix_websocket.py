@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
 from websockets.sync.client import ClientConnection, connect
 
 from schemas.batches import Records
-from sinks.websocket.access import Authenticate, developer
+from sinks.websocket.access import Authenticate, RefusedError, developer
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.gateway import Gateway, always_ready
 from sinks.websocket.pages import Readiness
+from sinks.websocket.principal import Principal
 
 DEADLINE_S = 20.0
 """How long a test waits for what must happen; nothing waits this long when all is well."""
@@ -42,6 +44,13 @@ def frame(opcode: Opcode, data: bytes) -> bytes:
 def subscription(*channels: str) -> bytes:
     """Return the frame that subscribes to channels."""
     return frame(Opcode.TEXT, json.dumps({"op": "subscribe", "channels": channels}).encode())
+
+
+def by_header(request: Request) -> Principal:
+    """Take the tenant from a header: stands where a token will."""
+    if "X-Tenant" not in request.headers:
+        raise RefusedError(401, "Expected a tenant.\n")
+    return Principal(request.headers["X-Tenant"], "viewer")
 
 
 class Browser:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from flows.watch import Seen
 
-BAR = 20
+BAR = 15
 """Characters of a full score's bar."""
 
 
@@ -92,16 +92,16 @@ def _table(running: "Demo") -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, title=f"{running.sent:,} events in, {running.watch.records:,} records out")
     for heading in ("tenant", "session", "score", "", "category"):
-        table.add_column(heading)
-    for heading in ("people", "active", "chat/min", "reactions/min", "poll"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, no_wrap=True)
+    for heading in ("people", "active", "chat", "react", "poll"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for seen in running.watch.seen():
         now, signals = seen.now, seen.now.signals
         table.add_row(
             now.tenant_id,
             now.session_id,
             f"{now.score:.2f} {_trend(seen)}",
-            "█" * round(now.score * BAR),
+            f"{'█' * round(now.score * BAR):<{BAR}}",
             now.category,
             str(signals.connected_users),
             str(signals.active_users),

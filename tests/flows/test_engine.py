@@ -59,7 +59,7 @@ class CountingPart(StatefulSourcePartition[tuple[str, int], int]):
         return self._number
 
 
-class Draining(FixedPartitionedSink[tuple[str, int], None]):
+class Draining(FixedPartitionedSink[int, None]):
     """Keeps what it is given apart until a snapshot makes it durable."""
 
     def __init__(self) -> None:

@@ -13,7 +13,12 @@ from schemas.errors import ConfigError
 
 def test_all_threads_of_the_process_are_counted_in_one_place() -> None:
     counter = Counter("attune_test_threads", "Counted by the test")
-    threads = [threading.Thread(target=lambda: [counter.inc() for _ in range(100)]) for _ in range(4)]
+
+    def count() -> None:
+        for _ in range(100):
+            counter.inc()
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,7 +29,7 @@ def test_a_broker_that_stops_and_comes_back_loses_nothing(kafka_broker: Broker) 
     assert REGISTRY.get_sample_value("attune_kafka_stalled", labels) == 1
     kafka_broker.start()
     for name in ("a", "b"):
-        write(kafka_broker.address, name, [b"%s late %d" % (name.encode(), i) for i in range(50)])
+        write(kafka_broker.address, name, [b"%s late %d" % (name.encode(), i) for i in range(50)], once=True)
     got = driver.records(1100)
     assert had < 1100
     assert sorted((name, offset) for _, name, offset in got.places) == [(n, i) for n in "ab" for i in range(550)]
@@ -49,7 +49,7 @@ def test_a_broker_that_falls_silent_proves_nothing(kafka_broker: Broker) -> None
     driver.during(1.5)
     assert max(driver.got.clocks) <= froze + 300  # What had been asked before may still have been answered.
     kafka_broker.thaw()
-    write(kafka_broker.address, "a", [b"x"])
+    write(kafka_broker.address, "a", [b"x"], once=True)
     assert driver.records(1).values == [b"x"]
     driver.until(lambda got: max(got.clocks) > froze + 1500, "the time to go on")
     driver.part.close()

@@ -1,0 +1,110 @@
+"""Who may connect, what a connection sees, and which settings are refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from schemas.errors import ConfigError
+from schemas.registry import CHANNELS
+from sinks.websocket.access import Authenticate, developer
+from sinks.websocket.config import GatewayConfig
+from sinks.websocket.gateway import Gateway
+from sinks.websocket.limits import Limits
+from tests.fix_websocket import Running, StartGateway, batch, by_header
+
+
+def refused(running: Running, **options: Any) -> int:
+    """Return the status with which a handshake is turned down."""
+    with pytest.raises(InvalidStatus) as caught:
+        running.browser(**options)
+    return caught.value.response.status_code
+
+
+def test_tenants_see_themselves_alone(start_gateway: StartGateway) -> None:
+    running = start_gateway(authenticate=by_header)
+    assert refused(running) == 401
+    browsers = {t: running.browser(additional_headers={"X-Tenant": t}) for t in ("t1", "t2")}
+    for browser in browsers.values():
+        browser.subscribe(*CHANNELS)
+    for kind in ("engagement", "anomaly", "emotion", "decision", "session"):
+        running.gateway.publish(batch(kind, ("t1", "s"), ("t2", "s")))
+    for tenant, browser in browsers.items():
+        assert browser.hello["tenant"] == tenant
+        assert [browser.read()["record"]["tenant_id"] for _ in range(5)] == [tenant] * 5
+        assert browser.ask(op="ping") == {"op": "pong"}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://127.0.0.1:{port}.evil.example",
+        "http://127.0.0.1",
+        "http://evil.example:{port}",
+    ],
+)
+def test_foreign_pages_may_not_connect(running: Running, origin: str) -> None:
+    assert refused(running, origin=origin.format(port=running.gateway.port)) == 403
+
+
+def test_several_origins_are_none(running: Running) -> None:
+    own = f"http://127.0.0.1:{running.gateway.port}"
+    assert refused(running, additional_headers=[("Origin", own), ("Origin", own)]) == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_own_page_may_connect(running: Running, host: str) -> None:
+    assert running.browser(origin=f"http://{host}:{running.gateway.port}").hello["op"] == "hello"
+
+
+def test_listed_origins_may_connect_behind_a_proxy(start_gateway: StartGateway) -> None:
+    running = start_gateway(behind_proxy=True, origins=("https://dash.example",), authenticate=by_header)
+    who = {"X-Tenant": "t"}
+    assert running.browser(origin="https://dash.example", additional_headers=who).hello["tenant"] == "t"
+    assert refused(running, additional_headers=who) == 403, "a missing origin is not from this machine"
+    own = f"http://127.0.0.1:{running.gateway.port}"
+    assert refused(running, origin=own, additional_headers=who) == 403
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
+def test_without_authentication_nothing_forwarded_is_taken(running: Running, header: str) -> None:
+    assert refused(running, additional_headers={header: "203.0.113.7"}) == 403
+
+
+def test_a_full_gateway_turns_down(start_gateway: StartGateway) -> None:
+    running = start_gateway(limits=Limits(clients=1))
+    running.browser()
+    assert refused(running) == 503
+
+
+@pytest.mark.parametrize(
+    "settings, authenticate, says",
+    [
+        ({"host": "0.0.0.0"}, by_header, "gateway.host: 0.0.0.0 can be reached from other machines"),  # noqa: S104
+        ({"host": "::", "origins": ("https://a.example",)}, by_header, "gateway.host"),
+        ({"behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is authenticated"),
+        ({"host": "0.0.0.0", "behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is"),  # noqa: S104
+        ({"behind_proxy": True}, by_header, "gateway.origins: behind a proxy"),
+        ({"origins": ("*",)}, by_header, "gateway.origins: expected"),
+        ({"origins": ("https://*.example",)}, by_header, "gateway.origins: expected"),
+        ({"origins": ("https://a.example/",)}, by_header, "gateway.origins: expected"),
+        ({"dashboard": Path("nowhere")}, by_header, "dashboard: nowhere/index.html can't be read"),
+    ],
+)
+def test_settings_that_expose_or_lock_out_are_refused(
+    settings: dict[str, Any], authenticate: Authenticate | None, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Gateway(GatewayConfig(**settings), authenticate=authenticate or developer)
+
+
+def test_limits_must_fit_each_other() -> None:
+    with pytest.raises(ConfigError, match="queue_records"):
+        Limits(queue_records=100)
+    with pytest.raises(ConfigError, match="clients: expected a number above 0"):
+        Limits(clients=0)
+    with pytest.raises(ConfigError, match="inbound_bytes_burst"):
+        Limits(message_bytes=40_000)
