@@ -12,7 +12,7 @@ from bytewax.outputs import Sink
 
 from flows import conductor, fanout, metrics
 from flows.engine import Placement
-from flows.settings import Settings, convert
+from flows.settings import Settings, convert, servers
 from flows.stoppable import Stoppable
 from schemas.batches import RawBatch, Records
 from schemas.errors import ConfigError, TransientError
@@ -64,7 +64,7 @@ def compose(
         if name == "conductor":
             flow = _conductor(house, sinks, extra or {})
         elif name == "archive":
-            topics = convert.outbound_topics(settings.kafka)
+            topics = servers.outbound_topics(settings.kafka)
             flow = fanout.build(name, house.source(topics, "archive"), house.database())
         elif name == "gateway":
             names = settings.kafka.topics
@@ -91,7 +91,7 @@ def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, Reco
     config = convert.conductor_config(settings)
     if config.shards < house.workers:
         _log.warning("some workers have nothing to do", shards=config.shards, workers=house.workers)
-    source = house.source(convert.inbound_topics(settings.kafka))
+    source = house.source(servers.inbound_topics(settings.kafka))
     return conductor.build(config, source, {**sinks, **extra})
 
 
@@ -115,26 +115,26 @@ class _House:
         """Return the source of these topics; a ``reader`` has a consumer group of its own."""
         kafka = self.settings.kafka
         group = f"{kafka.group_id}-{reader}" if reader else kafka.group_id
-        return Stoppable(KafkaSource(convert.source_config(kafka, topics, group), self._status), self._stop)
+        return Stoppable(KafkaSource(servers.source_config(kafka, topics, group), self._status), self._stop)
 
     def kafka(self) -> RecordSink:
         """Return the sink that writes to the output topics."""
         kafka = self.settings.kafka
-        return KafkaSink(convert.sink_config(kafka), self.workers, convert.topics_by_type(kafka))
+        return KafkaSink(servers.sink_config(kafka), self.workers, servers.topics_by_type(kafka))
 
     def database(self) -> RecordSink:
         """Return the sink that writes to the database, which must fit; that it is away now is only told."""
         try:
-            preflight(convert.conninfo(self.settings.database))
+            preflight(servers.conninfo(self.settings.database))
         except TransientError as error:
             _log.warning("the database is away: the flow waits for it", error=str(error))
-        return PostgresSink(convert.postgres_config(self.settings.database, _Refused(self.settings)))
+        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings)))
 
     def gateway(self) -> RecordSink:
         """Return the sink that writes to websockets; the gateway is hosted by the first process."""
         if self._placement.process_id != 0:
             return WebsocketSink(None, local=False)
-        gateway = Gateway(convert.gateway_config(self.settings.gateway), ready=self._ready)
+        gateway = Gateway(servers.gateway_config(self.settings.gateway), ready=self._ready)
         gateway.start()
         self._stack.callback(gateway.stop)
         self.told.append(f"dashboard  {gateway.url}")
@@ -159,8 +159,8 @@ class _Refused:
     """Writes the dead letters of rows that the database refused to their topic; called from the writing threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._config = convert.sink_config(settings.kafka)
-        self._topic = convert.topics_by_type(settings.kafka)["dead_letter"]
+        self._config = servers.sink_config(settings.kafka)
+        self._topic = servers.topics_by_type(settings.kafka)["dead_letter"]
         self._lock = threading.Lock()
         self._delivery: Delivery | None = None
 

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic import SecretStr
@@ -16,7 +16,7 @@ from flows.generate import SCENARIOS, Plan
 from flows.generate.write import Topics, paced
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
-from flows.settings import Settings, convert
+from flows.settings import Settings, servers
 from flows.watch import Watch
 from schemas.errors import TransientError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
@@ -106,11 +106,8 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
 
 
 def _send_traffic(running: Demo, settings: Settings, seed: int) -> None:
-    plan = Plan(
-        sessions=MIX.sessions, people=MIX.people, minutes=MIX.minutes, rate=MIX.rate, tenants=MIX.tenants,
-        seed=seed, start_ts=int(time.time() * 1000), repeat=True, truth=False,
-    )  # fmt: skip
-    to = Topics(Delivery(convert.sink_config(settings.kafka, JOIN_S / 2)), {})
+    plan = replace(MIX, seed=seed, start_ts=int(time.time() * 1000))
+    to = Topics(Delivery(servers.sink_config(settings.kafka, JOIN_S / 2)), {})
     for batch in paced(SCENARIOS["live"].make(plan).events(), running.stop):
         to.send(batch)
         running.sent += len(batch)

@@ -20,10 +20,11 @@ def check(config: ConfigOption = None) -> None:
 
     Example: attune config check --config attune.toml
     """
-    from flows.settings import load
+    from flows.settings import load, servers
     from flows.settings.advice import insecurities
 
     settings = load(config)
+    servers.check(settings)
     risks = insecurities(settings)
     for risk in risks:
         say(f"warning: INSECURE: {risk}")

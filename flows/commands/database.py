@@ -23,7 +23,7 @@ def migrate(config: ConfigOption = None) -> None:
 
     Example: ATTUNE_DATABASE__URL=postgresql://attune@db/attune attune db migrate
     """
-    from flows.settings.convert import conninfo
+    from flows.settings.servers import conninfo
     from sinks.postgres import migrate as apply
 
     settings = load_settings(config)

@@ -95,7 +95,7 @@ def _write(out: Path, returns: "list[Return]") -> None:
 
 
 def _produce(settings: "Settings", returns: "list[Return]") -> None:
-    from flows.settings.convert import sink_config
+    from flows.settings.servers import sink_config
     from sinks.kafka import produce_raw
 
     # The records' time is now: with the old one they would be behind stream time and late for sure.
@@ -115,7 +115,7 @@ def _from_files(source: Path) -> "Iterator[DeadLetter]":
 
 def _from_kafka(settings: "Settings") -> "Iterator[DeadLetter]":
     from flows.letters import read_topic
-    from flows.settings.convert import connection
+    from flows.settings.servers import connection
     from schemas.registry import OUTBOUND
 
     topic = OUTBOUND["dead_letter"].topic

@@ -90,24 +90,24 @@ def _to_file(out: Path, plan: "Plan", traffic: "Traffic", live: bool) -> None:
 
     truth = out.with_name(f"{out.name}.truth.json")
     with out.open("wb") as stream, progress("generating") as update:
-        count = _send(traffic, Lines(stream), live, _meter(plan, traffic, update))
+        count = _send(traffic, Lines(stream), live, _Meter(plan, traffic, update))
     truth.write_bytes(msgspec.json.encode(traffic.truth()) + b"\n")
     say(f"{count:,} events in {out}, the truth in {truth}")
 
 
 def _to_kafka(config: Path | None, plan: "Plan", traffic: "Traffic", live: bool) -> None:
     from flows.generate.write import Topics
-    from flows.settings.convert import sink_config
+    from flows.settings.servers import sink_config
     from sinks.kafka import Delivery
 
     settings = load_settings(config).kafka
     with progress("generating") as update:
         to = Topics(Delivery(sink_config(settings, DELIVERY_S)), dict(settings.topics))
-        count = _send(traffic, to, live, _meter(plan, traffic, update))
+        count = _send(traffic, to, live, _Meter(plan, traffic, update))
     say(f"{count:,} events to {settings.bootstrap_servers}")
 
 
-class _meter:  # noqa: N801 - used as a function
+class _Meter:
     """Tells how far along the traffic's time the events are."""
 
     def __init__(self, plan: "Plan", traffic: "Traffic", update: Update) -> None:
@@ -119,7 +119,7 @@ class _meter:  # noqa: N801 - used as a function
         self._update(ts - self._start, total, f"{count:,} events")
 
 
-def _send(traffic: "Traffic", to: "Destination", live: bool, meter: _meter | None = None) -> int:
+def _send(traffic: "Traffic", to: "Destination", live: bool, meter: _Meter | None = None) -> int:
     """Send everything, or until a signal comes; return how many events it was."""
     from flows.lifecycle import stop_on_signals
 

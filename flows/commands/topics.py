@@ -30,7 +30,7 @@ def create(
 
     Example: attune topics create --config attune.toml
     """
-    from flows.settings.convert import connection, inbound_topics, outbound_topics
+    from flows.settings.servers import connection, inbound_topics, outbound_topics
     from sources.kafka import create_topics
 
     settings = load_settings(config)

@@ -1,21 +1,8 @@
-"""Turns the sections of the settings into the configurations that the rooms below define."""
-
-from collections.abc import Callable
-
-from pydantic import SecretStr
+"""Turns the sections of the settings into what the flow computes with."""
 
 from flows.conductor import ConductorConfig
-from flows.settings.model import Database, Engagement, Gateway, Kafka, Settings, Window
+from flows.settings.model import Engagement, Settings, Window
 from operators.config import NEVER, ScoreConfig, Weights, WindowConfig
-from schemas.batches import Records
-from schemas.errors import ConfigError
-from schemas.registry import INBOUND_TOPICS, OUTBOUND, OUTBOUND_TOPICS
-from sinks.kafka import KafkaSinkConfig
-from sinks.postgres import Limits as BatchLimits
-from sinks.postgres import PostgresConfig
-from sinks.websocket.config import GatewayConfig
-from sinks.websocket.limits import Limits
-from sources.kafka.settings import Connection, SourceConfig
 
 
 def ms(seconds: float) -> int:
@@ -60,92 +47,3 @@ def score_config(engagement: Engagement) -> ScoreConfig:
         min_delta=engagement.min_delta,
         heartbeat_ms=ms(engagement.heartbeat_s),
     )
-
-
-def gateway_config(gateway: Gateway) -> GatewayConfig:
-    """Return where the gateway listens."""
-    return GatewayConfig(
-        host=gateway.host,
-        port=gateway.port,
-        behind_proxy=gateway.behind_proxy,
-        origins=gateway.origins,
-        limits=Limits(clients=gateway.max_clients),
-    )
-
-
-def conninfo(database: Database) -> str:
-    """Return how the database is reached; holds the password.
-
-    Raises:
-        ConfigError: none is configured.
-    """
-    if database.url is None:
-        raise ConfigError(
-            "database.url: expected postgresql://user:password@host:port/database, got nothing; set it in the settings "
-            "file or as ATTUNE_DATABASE__URL"
-        )
-    return database.url.get_secret_value()
-
-
-def connection(kafka: Kafka) -> Connection:
-    """Return how the cluster is reached."""
-    return Connection(bootstrap_servers=kafka.bootstrap_servers, options=_options(kafka))
-
-
-def source_config(kafka: Kafka, topics: tuple[str, ...], group_id: str | None = None) -> SourceConfig:
-    """Return how these topics are read; ``group_id`` stands in for the configured one."""
-    return SourceConfig(
-        bootstrap_servers=kafka.bootstrap_servers,
-        options=_options(kafka),
-        topics=topics,
-        group_id=group_id or kafka.group_id,
-        start=kafka.start,
-        start_ts=ms(kafka.start_timestamp.timestamp()) if kafka.start_timestamp else None,
-        on_data_loss=kafka.on_data_loss,
-        stall_after_s=kafka.stall_after_s,
-        timeout_s=kafka.preflight_timeout_s,
-    )
-
-
-def sink_config(kafka: Kafka, delivery_timeout_s: float = 0.0) -> KafkaSinkConfig:
-    """Return how records are written; by default a flow waits for brokers that are away for as long as it takes."""
-    return KafkaSinkConfig(
-        bootstrap_servers=kafka.bootstrap_servers, options=_options(kafka), delivery_timeout_s=delivery_timeout_s
-    )
-
-
-def topics_by_type(kafka: Kafka) -> dict[str, str]:
-    """Return the topic in use for every outbound type."""
-    return {kind: kafka.topics.get(entry.topic, entry.topic) for kind, entry in OUTBOUND.items()}
-
-
-def postgres_config(database: Database, on_refused: Callable[[Records], None]) -> PostgresConfig:
-    """Return how rows are written; ``on_refused`` gets the dead letters of those that the database refused."""
-    return PostgresConfig(
-        conninfo=conninfo(database),
-        parts=database.connections,
-        limits=BatchLimits(max_rows=database.max_rows, max_age_s=database.max_age_s),
-        on_refused=on_refused,
-        close_s=database.close_s,
-    )
-
-
-def inbound_topics(kafka: Kafka) -> tuple[str, ...]:
-    """Return the inbound topics in use."""
-    return tuple(sorted(kafka.topics.get(topic, topic) for topic in INBOUND_TOPICS))
-
-
-def outbound_topics(kafka: Kafka) -> tuple[str, ...]:
-    """Return the outbound topics in use, in the contract's order."""
-    return tuple(kafka.topics.get(topic, topic) for topic in OUTBOUND_TOPICS)
-
-
-def _options(kafka: Kafka) -> dict[str, str]:
-    """Return librdkafka's options as it takes them: all texts, secrets laid open."""
-    return {key: _text(value) for key, value in kafka.options.items()}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return str(value).lower() if isinstance(value, bool) else str(value)

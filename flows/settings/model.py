@@ -34,6 +34,9 @@ OWN_OPTIONS = {
     "enable.auto.offset.store": "nothing: offsets are committed after every sink has confirmed",
     "enable.partition.eof": "nothing: the merge of the topics rests on it",
     "partitioner": "nothing: it is murmur2, so that a session stays in one partition",
+    "enable.idempotence": "nothing: without it a retry may repeat and reorder",
+    "acks": "nothing: a record counts as written when all replicas have it",
+    "delivery.report.only.error": "nothing: the sink counts deliveries its own way",
 }
 """librdkafka options that are not free, and what to set instead."""
 

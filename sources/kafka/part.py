@@ -70,7 +70,7 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         self._heard = dict.fromkeys(self._lanes, now)
         self._called = self._counted = now
         bound = config.buffer_mib * 1024 * 1024 // len(self._lanes)
-        self._high, self._low = (4 * config.batch_size, bound), (config.batch_size, bound // 4)
+        self._high, self._low = (8 * config.batch_size, bound), (2 * config.batch_size, bound // 4)
         ends.watch((topic, partition) for topic in self._lanes)
         reader.start(self._next)
 

@@ -104,8 +104,12 @@ class SourceConfig(Connection):
             "queued.max.messages.kbytes": 16 * 1024,
             "queued.min.messages": 4 * self.batch_size,
             "fetch.max.bytes": 16 * 1024 * 1024,
-            "fetch.message.max.bytes": 2 * 1024 * 1024,
+            # Small helpings keep the topics in step, so that few must be held (a held topic's queue is fetched again):
+            # three topics were read at 800,000 records/s by 512 KiB, at 600,000 by 2 MiB. Larger records still come.
+            "fetch.message.max.bytes": 512 * 1024,
             "fetch.wait.max.ms": 100,
+            # A full queue is looked at again after a second by default: a pause of that length in every backlog.
+            "fetch.queue.backoff.ms": 10,
             "fetch.error.backoff.ms": 100,
             "reconnect.backoff.max.ms": 2000,
             **self.client(),

@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 from flows import logs
 from flows.settings import Settings, SettingsError, load
 from flows.settings.advice import insecurities
-from flows.settings.convert import conductor_config, connection, conninfo, gateway_config, source_config
+from flows.settings.convert import conductor_config
+from flows.settings.model import OWN_OPTIONS
 from flows.settings.secrecy import MASK, mask_text
+from flows.settings.servers import check, connection, conninfo, gateway_config, source_config
 from flows.settings.show import as_toml, as_tree, secrets
 from operators.config import NEVER, ScoreConfig, WindowConfig
 from schemas.errors import ConfigError
 from schemas.registry import INBOUND_TOPICS
+from sinks import kafka as kafka_sink
 from sinks.websocket.config import GatewayConfig
+from sources.kafka.settings import OURS
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-is-no-good"
@@ -185,6 +189,18 @@ def test_renamed_topics_and_options_reach_the_source() -> None:
     assert client["sasl.password"] == SECRET
     assert client["enable.ssl.certificate.verification"] == "false"
     assert SECRET not in repr(connection(settings.kafka))
+
+
+def test_options_that_a_source_or_sink_sets_itself_are_refused_by_the_settings() -> None:
+    assert set(OWN_OPTIONS) >= set(OURS) | set(kafka_sink._OURS)
+    for option in OWN_OPTIONS:
+        assert list(faults(None, {"ATTUNE_KAFKA__OPTIONS": f'{{"{option}": "x"}}'})) == ["kafka.options"]
+
+
+def test_what_only_the_gateway_knows_to_be_wrong_is_told_before_a_start() -> None:
+    check(Settings())
+    with pytest.raises(ConfigError, match=r"gateway\.host: 0\.0\.0\.0 can be reached"):
+        check(load(None, {"ATTUNE_GATEWAY__HOST": "0.0.0.0"}))  # noqa: S104 - what the test is about
 
 
 SECRETS = {
