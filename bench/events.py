@@ -1,34 +1,60 @@
 """Seeded events for the benchmarks: made once, outside of what is timed."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from random import Random
 
 import msgspec
 import numpy as np
 
 from schemas.batches import END_OF_TIME, RawBatch
-from schemas.inbound import ChatMessage, PresenceJoin, Reaction
+from schemas.inbound import ChatMessage, Event, PresenceJoin, Reaction
 
 START = 1_767_225_600_000
 TEXT = "a short message"
 
 
-def payloads(
-    count: int, sessions: int, users_each: int, per_second: float, seed: int = 1, prefix: str = ""
-) -> tuple[list[bytes], list[int]]:
-    """Return events of about 200 bytes in order of time, and their times.
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who sends how much: ``per_second`` events of each session, from ``start`` (milliseconds) on.
 
-    ``per_second`` is the rate of each session; 70 % are messages, 25 % reactions and 5 % joins.
+    Two loads of different ``prefix`` have no session and no event id in common.
     """
-    rng = Random(seed)
-    step = 1000 / per_second / sessions
-    lines, times = [], []
+
+    sessions: int
+    users_each: int
+    per_second: float
+    prefix: str = ""
+    seed: int = 1
+    start: int = START
+
+
+def stream(load: Load, count: int) -> Iterator[tuple[bytes, int]]:
+    """Yield events of about 200 bytes in order of time, each with its time."""
+    rng = Random(load.seed)
+    step = 1000 / load.per_second / load.sessions
     for i in range(count):
-        session, ts = rng.randrange(sessions), START + int(i * step)
-        user = f"u{session:05d}-{rng.randrange(users_each):06d}"
-        about = (f"{prefix}{i:08x}{rng.getrandbits(32):08x}", "tenant-1", f"{prefix}session-{session:06d}", user, ts)
-        kind = rng.random()
-        event = ChatMessage(*about, TEXT) if kind < 0.7 else Reaction(*about, "thumbs-up") if kind < 0.95 else PresenceJoin(*about)
-        lines.append(msgspec.json.encode(event))
+        session, ts = rng.randrange(load.sessions), load.start + int(i * step)
+        user = f"u{session:05d}-{rng.randrange(load.users_each):06d}"
+        event_id = f"{load.prefix}{i:08x}{rng.getrandbits(32):08x}"
+        yield msgspec.json.encode(event(rng, event_id, f"{load.prefix}session-{session:06d}", user, ts)), ts
+
+
+def event(rng: Random, event_id: str, session: str, user: str, ts: int) -> Event:
+    """Return one event of the mix: 70 % are messages, 25 % reactions and 5 % joins."""
+    about = (event_id, "tenant-1", session, user, ts)
+    kind = rng.random()
+    if kind < 0.7:
+        return ChatMessage(*about, TEXT)
+    return Reaction(*about, "thumbs-up") if kind < 0.95 else PresenceJoin(*about)
+
+
+def payloads(load: Load, count: int) -> tuple[list[bytes], list[int]]:
+    """Return the events of ``stream`` as a list, and their times."""
+    lines, times = [], []
+    for line, ts in stream(load, count):
+        lines.append(line)
         times.append(ts)
     return lines, times
 
@@ -37,18 +63,24 @@ def batches(
     lines: list[bytes], times: list[int], size: int = 16_384, partition: int = 0, *, ends: bool = True
 ) -> list[RawBatch]:
     """Return the events as a source hands them over."""
-    stamps = np.array(times, np.int64)
-    out, stream_time = [], 0
-    for start in range(0, len(lines), size):
-        part = stamps[start : start + size]
-        n = len(part)
-        offsets = np.arange(start, start + n)
-        values: list[bytes | None] = [*lines[start : start + size]]
-        out.append(RawBatch(partition, ("events",), values, part, np.zeros(n, np.uint16), offsets, stream_time))
-        stream_time = int(part.max())
+    out = list(batched(zip(lines, times, strict=True), size, partition))
     if ends:
         out.append(tidings(END_OF_TIME, partition))
     return out
+
+
+def batched(events: Iterator[tuple[bytes, int]], size: int, partition: int = 0) -> Iterator[RawBatch]:
+    """Yield events as a source hands them over, without holding more than one batch of them."""
+    at, stream_time = 0, 0
+    while part := list(islice(events, size)):
+        n = len(part)
+        values: list[bytes | None] = [line for line, _ in part]
+        stamps = np.array([ts for _, ts in part], np.int64)
+        yield RawBatch(
+            partition, ("events",), values, stamps, np.zeros(n, np.uint16), np.arange(at, at + n), stream_time
+        )
+        at += n
+        stream_time = int(stamps.max())
 
 
 def tidings(stream_time: int, partition: int = 0) -> RawBatch:

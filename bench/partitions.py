@@ -1,15 +1,21 @@
 """An in-memory source of several partitions, for runs with several processes."""
 
+import time
+
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from schemas.batches import RawBatch
 
 
 class Partitions(FixedPartitionedSource[RawBatch, int]):
-    """Batches by partition; each process is given its own."""
+    """Batches by partition; each process is given its own.
+
+    ``began`` is when the engine, after it had connected its processes, first asked for a part (`time.monotonic`).
+    """
 
     def __init__(self, batches: dict[int, list[RawBatch]]) -> None:
         self._batches = batches
+        self.began: float | None = None
 
     def list_parts(self) -> list[str]:
         """Return the partitions that this process holds."""
@@ -17,6 +23,7 @@ class Partitions(FixedPartitionedSource[RawBatch, int]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "_Part":
         """Begin where the snapshot stands."""
+        self.began = self.began or time.monotonic()
         return _Part(self._batches[int(for_part)], resume_state or 0)
 
 

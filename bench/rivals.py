@@ -53,7 +53,7 @@ def sliding_window(lines: list[bytes], counted: Counting) -> Dataflow:
     raw = op.input("source", flow, TestingSource(lines, batch_size=1_000))
     events = op.map("decode", raw, orjson.loads)
     keyed = op.key_on("key", events, lambda event: event["tenant_id"] + "/" + event["session_id"])
-    clock = win.EventClock(
+    clock: win.EventClock[dict[str, Any]] = win.EventClock(
         lambda event: _EPOCH + timedelta(milliseconds=event["ts"]),
         wait_for_system_duration=timedelta(seconds=2),
         # The default reading of the system's clock makes the window spin (bytewax issue 578).

@@ -1,21 +1,17 @@
 """Events in memory to encoded engagement records: events a second of processor time, beside others in the same run."""
 
 import argparse
-import multiprocessing
-import socket
 import tempfile
-import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
-from bytewax.testing import TestingSource, cluster_main, run_main
+from bytewax.testing import TestingSource, run_main
 
-from bench import events, measure
-from bench.partitions import Partitions
+from bench import cluster, events, measure
+from bench.events import Load
 from bench.rivals import bare_loop, sliding_window
 from bench.sinks import Counting
 from flows.conductor import ConductorConfig, build
@@ -23,22 +19,25 @@ from schemas.batches import RawBatch
 from schemas.inbound import AnyEvent
 
 NO_EPOCHS = timedelta(days=1)
-BATCH = 65_536
+BATCH = 16_384
+"""Records in a batch: what the Kafka source hands on at most."""
 
 
-def conductor(batches: list[RawBatch], counted: Counting, shards: int) -> Dataflow:
-    """Return the whole conductor over batches in memory, into a sink that counts."""
-    return build(ConductorConfig(shards=shards), TestingSource(batches), {"count": counted})
+def parser() -> argparse.ArgumentParser:
+    """Return what can be chosen."""
+    options = argparse.ArgumentParser(prog="python -m bench throughput", description=__doc__)
+    options.add_argument("--events", type=int, default=1_000_000)
+    options.add_argument(
+        "--sliding-events", type=int, default=300_000, help="how many of them the engine's own sliding window is given"
+    )
+    options.add_argument("--rate", type=float, default=1.0, help="events a second of each of the 1,000 sessions")
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--shards", type=int, default=4)
+    return options
 
 
-def main(arguments: list[str]) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(prog="bench throughput", description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--rate", type=float, default=5.0, help="events a second of each of the 1,000 sessions")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--shards", type=int, default=4)
-    options = parser.parse_args(arguments)
     thousand(options)
     shapes(options)
     recovery(options)
@@ -46,131 +45,130 @@ def main(arguments: list[str]) -> None:
 
 
 def thousand(options: argparse.Namespace) -> None:
-    """A thousand sessions, against the bare loop and the engine's own window."""
-    n = options.events
-    lines, times = events.payloads(n, 1_000, 20, options.rate)
-    batches = events.batches(lines, times, BATCH, ends=False)
+    """Compare for a thousand sessions with the bare loop and the engine's own window."""
+    n, repeats = options.events, options.repeats
+    lines, times = events.payloads(Load(1_000, 20, options.rate), n)
+    few = lines[: options.sliding_events]
+    windows = Counting()
+    sliding = len(few) / measure.timed(lambda: run_flow(sliding_window(few, windows)), 1).cpu_s
     decoder = msgspec.json.Decoder(AnyEvent)
-    few = lines[: max(1, n // 4)]
-    counted = Counting()
-    sliding = n // 4 / measure.timed(lambda: run(sliding_window(few, counted)), 1).cpu_s
     rows = [
         ["the engine's sliding fold_window", sliding],
-        ["a bare Python loop", n / measure.timed(lambda: bare_loop(lines), options.repeats).cpu_s],
-        ["typed decoding alone", n / measure.timed(lambda: _decode(decoder, lines), options.repeats).cpu_s],
+        ["a bare Python loop", n / measure.timed(lambda: bare_loop(lines), repeats).cpu_s],
+        ["typed decoding alone", n / measure.timed(lambda: _decode(decoder, lines), repeats).cpu_s],
     ]
+    batches = events.batches(lines, times, BATCH, ends=False)
+    told = set()
     for shards in (1, options.shards):
-        rate = n / measure.timed(lambda s=shards: run(conductor(batches, counted, s)), options.repeats).cpu_s  # type: ignore[misc]
-        rows.append([f"Attune, {shards} shard{'s' if shards > 1 else ''}", rate])
-    size = sum(map(len, lines)) / n
+        timing, records = _conduct(batches, shards, repeats)
+        rows.append([f"Attune, {shards} shard{'s' if shards > 1 else ''}", n / timing.cpu_s])
+        told.add(records)
+    assert len(told) == 1, f"the number of shards changed the number of records: {told}"
+    span = len(few) / options.rate / 1_000 / 60
     measure.show(
-        f"1,000 sessions at {options.rate:g} events/s each, {n:,} events of {size:.0f} bytes, one worker",
+        f"1,000 sessions at {options.rate:g} events/s each, {n:,} events of {sum(map(len, lines)) / n:.0f} bytes, "
+        "one worker",
         ["who", "events/s", "times the sliding window"],
-        [[name, f"{rate:,.0f}", f"{rate / sliding:.1f}"] for name, rate in rows],
+        [[str(name), f"{rate:,.0f}", f"{rate / sliding:.1f}"] for name, rate in rows],
+        f"The sliding window was given the first {len(few):,} events, {span:.1f} minutes of event time, once; the "
+        f"others all of them, {repeats} times.\n"
         "Attune checks, orders, takes out repeats, knows presence and polls, scores and encodes; the others count.",
     )
 
 
 def shapes(options: argparse.Namespace) -> None:
-    """One session, many users; many sessions, one user."""
+    """Compare one session of many users with many sessions of one user."""
     rows = []
     n = options.events
-    for name, sessions, users, rate in (
-        ("1 session of 1,000 users", 1, 1_000, 2_000.0),
-        ("1 session of 100,000 users", 1, 100_000, 150_000.0),
-        ("1,000 sessions of 20 users", 1_000, 20, options.rate),
-        ("100,000 sessions of 1 user", 100_000, 1, 0.2),
+    for name, load in (
+        ("1 session of 1,000 users", Load(1, 1_000, 2_000.0)),
+        ("1 session of 100,000 users", Load(1, 100_000, 20_000.0)),
+        ("1,000 sessions of 20 users", Load(1_000, 20, options.rate)),
+        ("100,000 sessions of 1 user", Load(100_000, 1, 0.2)),
     ):
-        lines, times = events.payloads(n, sessions, users, rate)
-        batches = events.batches(lines, times, BATCH, ends=False)
-        counted = Counting()
-        timing = measure.timed(lambda b=batches, c=counted: run(conductor(b, c, options.shards)), options.repeats)  # type: ignore[misc]
-        rows.append([name, f"{rate:g}", f"{n / timing.cpu_s:,.0f}", f"{counted.records // options.repeats:,}"])
+        batches = events.batches(*events.payloads(load, n), BATCH, ends=False)
+        timing, records = _conduct(batches, options.shards, options.repeats)
+        rows.append([name, f"{load.per_second:,g}", f"{n / timing.cpu_s:,.0f}", f"{records:,}"])
     measure.show("Shapes", ["what", "events/s of a session", "events/s handled", "records"], rows)
 
 
 def recovery(options: argparse.Namespace) -> None:
-    """What recovery costs: the same flow with and without a store, in epochs of one second."""
+    """Tell what recovery costs: the same flow with and without a store, in epochs of one second."""
     rows = []
-    for sessions, users, rate in ((1_000, 20, options.rate), (100_000, 1, 0.2)):
-        n = options.events
-        lines, times = events.payloads(n, sessions, users, rate)
-        batches = events.batches(lines, times, BATCH, ends=False)
-        counted = Counting()
-        plain = measure.timed(lambda b=batches: run(conductor(b, counted, options.shards)), options.repeats)  # type: ignore[misc]  # noqa: B023
-        stored = measure.timed(lambda b=batches: _recovering(b, options.shards), options.repeats)  # type: ignore[misc]
+    n = options.events
+    for load in (Load(1_000, 20, options.rate), Load(100_000, 1, 0.2)):
+        batches = events.batches(*events.payloads(load, n), BATCH, ends=False)
+        plain, stored = [], []
+        for _ in range(options.repeats):  # in turns, so that both see the same company
+            plain.append(_conduct(batches, options.shards, 1)[0])
+            stored.append(measure.timed(lambda: _recovering(batches, options.shards), 1))  # noqa: B023 - called at once
+        without, using = measure.median(plain), measure.median(stored)
         rows.append(
-            [f"{sessions:,} sessions", f"{n / plain.wall_s:,.0f}", f"{n / stored.wall_s:,.0f}",
-             f"{100 * (stored.wall_s / plain.wall_s - 1):.0f} %"]
+            [
+                f"{load.sessions:,} sessions",
+                f"{n / without.cpu_s:,.0f}",
+                f"{n / using.cpu_s:,.0f}",
+                f"{100 * (using.cpu_s / without.cpu_s - 1):.0f} %",
+                f"{100 * (using.wall_s / without.wall_s - 1):.0f} %",
+            ]
         )
     measure.show(
-        "Recovery, epochs of 1 s (the default is 10 s), by the wall clock",
-        ["what", "without, events/s", "with, events/s", "cost"],
+        "Recovery, epochs of 1 s (the default is 10 s)",
+        ["what", "without, events/s", "with, events/s", "costs, processor", "costs, wall clock"],
         rows,
     )
 
 
-def _recovering(batches: list[RawBatch], shards: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        init_db_dir(Path(folder), 1)  # type: ignore[no-untyped-call]
-        store = RecoveryConfig(Path(folder))  # type: ignore[no-untyped-call]
-        run_main(  # type: ignore[no-untyped-call]
-            conductor(batches, Counting(), shards), epoch_interval=timedelta(seconds=1), recovery_config=store
-        )
-
-
 def processes(options: argparse.Namespace) -> None:
-    """Two processes on a source of two partitions, against one process on the same source."""
+    """Compare two processes on a source of two partitions with one process on the same source."""
     n = options.events
-    one = _clustered(1, n, options.rate)
-    two = _clustered(2, n, options.rate)
+    one, two = (cluster.measure(count, n, options.rate, options.shards, options.repeats) for count in (1, 2))
+    assert sum(one.records) == sum(two.records), "two processes wrote other records than one"
+    rows = []
+    for count, result in ((1, one), (2, two)):
+        whole = result.connect_s + result.work_s
+        rows.append(
+            [
+                str(count),
+                f"{result.connect_s:.2f} s",
+                f"{n / whole:,.0f}",
+                f"{(one.connect_s + one.work_s) / whole:.2f}",
+                f"{n / result.work_s:,.0f}",
+                f"{one.work_s / result.work_s:.2f}",
+                " + ".join(f"{cpu:.2f} s" for cpu in result.cpu_s),
+                " + ".join(f"{records:,}" for records in result.records),
+            ]
+        )
     measure.show(
-        "Processes, a source of two partitions, 16 shards, by the wall clock",
-        ["processes", "events/s", "ratio"],
-        [["1", f"{n / one:,.0f}", "1.00"], ["2", f"{n / two:,.0f}", f"{one / two:.2f}"]],
+        f"Processes: a source of two partitions, {options.shards} shards, by the wall clock",
+        ["processes", "connect", "events/s", "ratio", "connected, events/s", "ratio", "processor time", "records"],
+        rows,
+        f"Sum of both processes' processor time over one's: {sum(two.cpu_s) / sum(one.cpu_s):.2f}; "
+        f"one's over the longer of the two: {one.cpu_s[0] / max(two.cpu_s):.2f}, the ratio on a machine of their own.",
     )
 
 
-def _clustered(count: int, n: int, rate: float) -> float:
-    """Return the seconds from the moment that all processes are ready until all are done."""
-    context = multiprocessing.get_context("spawn")
-    addresses = [f"127.0.0.1:{_free_port()}" for _ in range(count)] if count > 1 else []
-    ready, go = context.Barrier(count + 1), context.Event()
-    workers = [context.Process(target=_member, args=(i, addresses, n, rate, ready, go)) for i in range(count)]
-    for worker in workers:
-        worker.start()
-    ready.wait()
-    begin = time.perf_counter()
-    go.set()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0, "a process of the cluster failed"
-    return time.perf_counter() - begin
+def _conduct(batches: list[RawBatch], shards: int, repeats: int) -> tuple[measure.Timing, int]:
+    """Run the whole conductor over batches in memory; return the median time and the records of one run."""
+    counted = Counting()
+    timing = measure.timed(lambda: run_flow(_conductor(batches, counted, shards)), repeats)
+    return timing, counted.records // repeats
 
 
-def _member(index: int, addresses: list[str], n: int, rate: float, ready: Any, go: Any) -> None:
-    mine = range(2) if not addresses else (index,)
-    source = Partitions({part: _half(part, n // 2, rate) for part in mine})
-    flow = build(ConductorConfig(shards=16), source, {"count": Counting()})
-    ready.wait()
-    go.wait()
-    cluster_main(flow, addresses, index, epoch_interval=NO_EPOCHS)  # type: ignore[no-untyped-call]
+def _conductor(batches: list[RawBatch], counted: Counting, shards: int) -> Dataflow:
+    return build(ConductorConfig(shards=shards), TestingSource(batches), {"count": counted})
 
 
-def _half(part: int, n: int, rate: float) -> list[RawBatch]:
-    lines, times = events.payloads(n, 500, 20, rate, seed=part, prefix=f"p{part}-")
-    return events.batches(lines, times, BATCH, part, ends=False)
+def _recovering(batches: list[RawBatch], shards: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        init_db_dir(Path(folder), 1)
+        store = RecoveryConfig(Path(folder))
+        run_main(_conductor(batches, Counting(), shards), epoch_interval=timedelta(seconds=1), recovery_config=store)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def run(flow: Dataflow) -> None:
+def run_flow(flow: Dataflow) -> None:
     """Run a flow without epochs."""
-    run_main(flow, epoch_interval=NO_EPOCHS)  # type: ignore[no-untyped-call]
+    run_main(flow, epoch_interval=NO_EPOCHS)
 
 
 def _decode(decoder: msgspec.json.Decoder[AnyEvent], lines: list[bytes]) -> None:

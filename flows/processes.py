@@ -50,7 +50,7 @@ def run_processes(arguments: Sequence[str], count: int) -> int:
 
 def _start(arguments: list[str]) -> subprocess.Popen[bytes]:
     # A session of its own: Ctrl-C reaches the parent alone, which hands it on once.
-    return subprocess.Popen([sys.executable, "-m", "flows.cli", *arguments], start_new_session=True)  # noqa: S603
+    return subprocess.Popen([sys.executable, "-m", "flows.cli", *arguments], start_new_session=True)  # noqa: S603 - our own command
 
 
 def _watch(children: list[subprocess.Popen[bytes]], stop: threading.Event) -> int:

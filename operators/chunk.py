@@ -87,7 +87,7 @@ def _unpickle(
     return Chunk(
         *head,
         _decode(sessions),
-        *columns,
+        *columns,  # type: ignore[call-arg]  # as many as _COLUMNS names, which a list's type can't say
         np.arange(len(lengths)),
         _decode(event_ids),
         [payloads[start:end] for start, end in zip([0, *ends], ends, strict=False)],

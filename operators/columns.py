@@ -102,7 +102,8 @@ def pack(meta: Any, columns: Mapping[str, Column]) -> bytes:
     Kept apart from pickle so that a snapshot costs one copy, holds no objects and can be read by anything.
     """
     head = msgspec.msgpack.encode([meta, [(name, c.dtype.str, c.shape) for name, c in columns.items()]])
-    return b"".join([struct.pack("<I", len(head)), head, *(np.ascontiguousarray(c).tobytes() for c in columns.values())])
+    raw = (np.ascontiguousarray(c).tobytes() for c in columns.values())
+    return b"".join([struct.pack("<I", len(head)), head, *raw])
 
 
 def unpack(packed: bytes) -> tuple[Any, dict[str, Column]]:

@@ -174,10 +174,10 @@ class BatchDecoder:
         events as records means one event of each record, wherever line feeds stand.
         """
         try:
-            if bytes(map(_last, values)) != b"}" * len(values):
+            if bytes(map(_last, values)) != b"}" * len(values):  # type: ignore[arg-type]  # None: the TypeError below
                 return None
-            joined = b"\n".join(values)  # type: ignore[arg-type]  # a None raises the TypeError below
-            if len(joined) > MAX_RECORD_BYTES and max(map(len, values)) > MAX_RECORD_BYTES:  # type: ignore[arg-type]
+            joined = b"\n".join(values)  # type: ignore[arg-type]  # none is None by now
+            if len(joined) > MAX_RECORD_BYTES and max(map(len, values)) > MAX_RECORD_BYTES:  # type: ignore[arg-type]  # as above
                 return None
             events: list[Event] = self._decoder.decode_lines(joined)
         except (TypeError, IndexError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -221,7 +221,7 @@ class BatchDecoder:
         polls = np.flatnonzero(IS_POLL[kind])
         if len(polls):
             # A poll's id may hold any character; a NUL is written as what no id with a NUL in it is taken for.
-            poll[polls] = digests([events[i].poll_id.replace("\0", "\\0") for i in polls.tolist()])  # type: ignore[attr-defined]
+            poll[polls] = digests([events[i].poll_id.replace("\0", "\\0") for i in polls.tolist()])  # type: ignore[attr-defined]  # polls have one
         return _Columns(
             places,
             np.fromiter(map(self._sessions.__getitem__, map(_session_of, events)), np.int32, n),

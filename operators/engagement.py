@@ -65,7 +65,8 @@ class Scorer:
         self.config = config
         # The same logarithm as in explain(): numpy's differs from math's in the last bit on some machines.
         self._chat = np.array([saturation(n, config.chat_ceiling) for n in range(config.chat_ceiling + 1)])
-        self._reactions = np.array([saturation(n, config.reactions_ceiling) for n in range(config.reactions_ceiling + 1)])
+        ceiling = config.reactions_ceiling
+        self._reactions = np.array([saturation(n, ceiling) for n in range(ceiling + 1)])
 
     def score(self, signals: SignalColumns) -> ScoreColumns:
         """Return scores and contributions of shape (n,)."""
@@ -73,9 +74,9 @@ class Scorer:
         chat = weights.chat * self._chat[np.minimum(signals.chat_per_min, self.config.chat_ceiling)]
         poll = weights.poll * signals.poll_participation
         active = weights.active * signals.active_ratio
-        reactions = weights.reactions * self._reactions[
-            np.minimum(signals.reactions_per_min, self.config.reactions_ceiling)
-        ]
+        reactions = (
+            weights.reactions * self._reactions[np.minimum(signals.reactions_per_min, self.config.reactions_ceiling)]
+        )
         leaves = 0.0 - weights.leaves * signals.leave_rate
         score = np.clip(chat + poll + active + reactions + leaves, 0.0, 1.0)
         return ScoreColumns(score, chat, poll, active, reactions, leaves)

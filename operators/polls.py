@@ -13,7 +13,7 @@ ENDED_KEPT = 32
 
 
 class PollEvent(NamedTuple):
-    """A poll's event: ``kind`` of ``operators.kinds``, digests of poll and user, time, and heads present right after."""
+    """A poll's event: ``kind`` of ``operators.kinds``, digests of poll and user, time, heads present right after."""
 
     kind: int
     poll: int

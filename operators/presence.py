@@ -2,7 +2,8 @@
 
 The events of a user cut time into pieces in which nothing about him changes but the clock. Within a piece, each count
 takes him in over one run of ticks ("active" until 60 s after his last act, "present" until his presence runs out), so a
-count over all ticks is the running sum of +1 where a run begins and -1 behind its end. Nothing loops over ticks or users.
+count over all ticks is the running sum of +1 where a run begins and -1 behind its end. Nothing loops over ticks or
+users.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class UserStates:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The ticks of several sessions, one run after another: session i has ticks ``first[i] + 5 s * (0..count[i]-1)``."""
+    """The ticks of several sessions, run after run: session i has ticks ``first[i] + 5 s * (0..count[i]-1)``."""
 
     first: Int64s
     count: Int64s
@@ -171,4 +172,5 @@ class Pieces:
 
 def _ticks_until(time: Int64s, base: Int64s) -> Int64s:
     """Return how many ticks, counted from ``base``, are at or before a time; at least 0. The next one is beyond it."""
-    return np.maximum((time - base) // PANE_MS + 1, 0)
+    count: Int64s = np.maximum((time - base) // PANE_MS + 1, 0)
+    return count

@@ -13,7 +13,7 @@ from operators.rows import TOTALS
 from operators.settle import MILLIONTHS, Closed
 from operators.window import Judged
 from schemas.batches import Records
-from schemas.outbound import Contributions, Detail, Engagement, SessionSummary, Signals
+from schemas.outbound import Contributions, Detail, Engagement, Reason, SessionSummary, Signals
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,8 +45,15 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     payloads = [
         _encode(
             Engagement(
-                id=ident, tenant_id=tenant, session_id=session, ts=t, session_start=start, score=value, category=name,
-                signals=of_window, contributions=parts,
+                id=ident,
+                tenant_id=tenant,
+                session_id=session,
+                ts=t,
+                session_start=start,
+                score=value,
+                category=name,
+                signals=of_window,
+                contributions=parts,
             )
         )
         for ident, tenant, session, t, start, value, name, of_window, parts in zip(
@@ -125,7 +132,7 @@ def untimely(chunk: Chunk, judged: Judged, config: WindowConfig) -> Records:
     return letters.records
 
 
-def _untimely(letters: DeadLetters, chunk: Chunk, at: int, reason: str, detail: Detail) -> None:
+def _untimely(letters: DeadLetters, chunk: Chunk, at: int, reason: Reason, detail: Detail) -> None:
     tenant, session = chunk.sessions[chunk.session[at]].split(SEPARATOR)
     position = chunk.topics[chunk.topic[at]], chunk.partition, int(chunk.offset[at])
-    letters.add(reason, detail, position, chunk.payload(at), (tenant, session), int(chunk.ts[at]))  # type: ignore[arg-type]
+    letters.add(reason, detail, position, chunk.payload(at), (tenant, session), int(chunk.ts[at]))

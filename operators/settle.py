@@ -1,4 +1,4 @@
-"""What a closing leaves behind: which ticks are told, the summaries of sessions that ended, and the state of the rest."""
+"""What a closing leaves behind: which ticks are told, the summaries of ended sessions, and the state of the rest."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ MILLIONTHS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Sessions that ended, of shape (n,) each (``totals``: (n, len(TOTALS))). ``session`` indexes the span's sessions."""
+    """Sessions that ended, of shape (n,) (``totals``: (n, len(TOTALS))). ``session`` indexes the span's sessions."""
 
     session: Int64s
     end: Int64s
@@ -39,8 +39,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What a closing has to tell. ``keys`` and ``start`` are those of its sessions, which ``session`` (of each tick) and
-    ``ended.session`` index; ``told`` says which ticks become records."""
+    """What a closing has to tell.
+
+    ``keys`` and ``start`` are those of its sessions, which ``session`` (of each tick) and ``ended.session`` index;
+    ``told`` says which ticks become records.
+    """
 
     keys: list[str]
     start: Int64s

@@ -1,4 +1,4 @@
-"""One closing: the sessions of some rows, and their ticks between where they stand and their horizons, as one flat axis.
+"""One closing: the sessions of some rows, and their ticks from where they stand to their horizons, as one flat axis.
 
 A row is a session's key; between two horizons its session may end and others begin, so a row has none, one or several
 sessions here. All arrays over sessions stand row after row, each row's in order of time, the one that was there before
@@ -132,7 +132,7 @@ class Span:
         )
 
     def _place_in_panes(self) -> None:
-        """Lay out the panes: for each session with ticks its history, its ticks' new panes, and a place for the rest."""
+        """Lay out the panes: for each session with ticks its history, the ticks' new panes, a place for the rest."""
         ticking = self.axis.count[self.of_event]
         pane = (self.events.ts - self.axis.first[self.of_event]) // PANE_MS + 1
         self._pane = self._panes_at[self.of_event] + HISTORY + np.minimum(pane, ticking)
@@ -152,12 +152,14 @@ class Span:
         """Return each tick's sum over the window's panes."""
         sums = offsets(panes)
         at = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
-        return sums[at + PANES] - sums[at]
+        totals: Int64s = sums[at + PANES] - sums[at]
+        return totals
 
     def history(self, panes: Int64s, which: Int64s) -> Int64s:
         """Return the last closed panes of some sessions that have ticks, of shape (n, HISTORY)."""
         ends = self._panes_at[which + 1] - 1
-        return panes[ends[:, None] + np.arange(-HISTORY, 0)]
+        closed: Int64s = panes[ends[:, None] + np.arange(-HISTORY, 0)]
+        return closed
 
     def _participation(self, polls: dict[int, Polls]) -> Floats:
         """Return the poll participation at every tick; one session with polls after the other."""

@@ -16,7 +16,7 @@ _MANY = 64
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events as columns of shape (n,): session row, digests of user and poll, kind, time in ms, and number of the id."""
+    """Events as columns of shape (n,): session row, digests of user and poll, kind, time in ms, number of the id."""
 
     row: Int64s
     user: npt.NDArray[np.uint64]

@@ -117,7 +117,8 @@ class Shard:
         for partition, clock in self._clocks.items():
             clocks[partition] = clock - delay
         reached = np.maximum(sessions.highest[rows] - self.config.lateness_ms, clocks[sessions.partition[rows]])
-        return reached // PANE_MS * PANE_MS
+        horizon: Int64s = reached // PANE_MS * PANE_MS
+        return horizon
 
     def _due(self) -> Int64s:
         """Return the rows that have something to close, ascending.
@@ -204,5 +205,3 @@ class Shard:
             places = np.arange(len(meta["event_ids"]))
             shard._waiting.add(Events(**plain | {"name": places}), meta["event_ids"])
         return shard
-
-

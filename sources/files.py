@@ -55,9 +55,11 @@ def log(path: str) -> Log:
         with Path(path).open("rb"):
             pass
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Give files of JSON lines, plain or .gz.") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}). Give files of JSON lines, plain or .gz."
+        ) from error
     if path.endswith(".gz"):
-        return Log(path, lambda: io.BufferedReader(gzip.open(path)))  # type: ignore[arg-type]
+        return Log(path, lambda: io.BufferedReader(gzip.open(path)))
     return Log(path, lambda: Path(path).open("rb"))
 
 
@@ -140,9 +142,7 @@ class FileSource(FixedPartitionedSource[RawBatch, None]):
     file. Behind the last line time runs on until every session has ended.
     """
 
-    def __init__(
-        self, logs: list[Log], progress: Progress | None = None, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, logs: list[Log], progress: Progress | None = None, now: Callable[[], float] = time.time) -> None:
         self._logs = logs
         self._progress = progress or Progress()
         self._now = now
@@ -201,6 +201,3 @@ class _FilePart(StatefulSourcePartition[RawBatch, None]):
 
     def snapshot(self) -> None:
         return None
-
-
-

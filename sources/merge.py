@@ -1,4 +1,4 @@
-"""Merge the topics of one partition into one stream, ordered by (record timestamp, topic, offset).
+"""Merge ordered logs (topics of a partition, files of a replay) into one, by (record timestamp, topic, offset).
 
 The rule is that of a Kafka Streams task: the head with the lowest timestamp goes first, and nobody moves on while a
 topic that could still bring something earlier has not spoken. What a topic may still bring is known from two kinds of
@@ -109,6 +109,7 @@ class Merger:
     def __init__(self, lanes: int) -> None:
         self._lanes = [_Lane() for _ in range(lanes)]
         self._behind: set[int] = set()
+        self._news = False
 
     def __len__(self) -> int:
         return sum(lane.count for lane in self._lanes)
@@ -134,6 +135,7 @@ class Merger:
         held.top = int(key[-1])
         held.count += len(values)
         held.nbytes += nbytes
+        self._news = True
 
     def prove(self, lane: int, at: float, until: int) -> None:
         """Take it as proven that all of a lane that existed at the moment ``at`` has been pushed.
@@ -141,8 +143,10 @@ class Merger:
         ``at`` is on the clock of `push`; ``until`` (milliseconds) is below the timestamp of all that comes later.
         """
         held = self._lanes[lane]
-        held.proved = max(held.proved, at)
-        held.until = max(held.until, until)
+        if at > held.proved or until > held.until:
+            held.proved = max(held.proved, at)
+            held.until = max(held.until, until)
+            self._news = True
 
     def idle_until(self) -> int | None:
         """Return the time up to which nothing can come any more, once nothing is held; None while that is open."""
@@ -153,6 +157,8 @@ class Merger:
 
     def pop(self, limit: int) -> Merged | None:
         """Take up to ``limit`` records whose turn is certain; None if there are none."""
+        if not self._news:
+            return None
         self._behind.clear()
         filled = [i for i, lane in enumerate(self._lanes) if lane.count]
         for i in filled:
@@ -160,6 +166,7 @@ class Merger:
         counts = self._certain(filled)
         ready = [i for i in filled if counts[i]]
         if not ready:
+            self._news = False
             return None
         if len(ready) == 1:
             return self._single(ready[0], min(counts[ready[0]], limit))
@@ -169,9 +176,7 @@ class Merger:
         """Return for every filled lane how many of its records come before the first one that must wait."""
         own = {i: self._unopposed(i) for i in filled}
         waiting = [
-            (int(lane.run.key[lane.head + own[i]]), i)
-            for i in filled
-            if own[i] < (lane := self._lanes[i]).count
+            (int(lane.run.key[lane.head + own[i]]), i) for i in filled if own[i] < (lane := self._lanes[i]).count
         ]
         if not waiting:
             return own

@@ -70,7 +70,7 @@ class Broker:
         self._properties.write_text("".join(f"{key}={value}\n" for key, value in lines.items()))
         cluster = uuid.uuid4().hex[:22]
         done = subprocess.run(
-            [*_java(), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)],
+            [*_java(folder), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)],
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,
@@ -82,7 +82,7 @@ class Broker:
         """Start it and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_java(), "kafka.Kafka", str(self._properties)],
+                [*_java(self._folder), "kafka.Kafka", str(self._properties)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -174,8 +174,9 @@ def topic() -> str:
     return f"t{uuid.uuid4().hex[:12]}"
 
 
-def _java() -> list[str]:
-    return ["java", *JVM, "-cp", f"{LIBS}/*"]
+def _java(folder: Path) -> list[str]:
+    # A broker that is killed leaves the libraries that it unpacked: they go with its folder.
+    return ["java", *JVM, f"-Djava.io.tmpdir={folder}", "-cp", f"{LIBS}/*"]
 
 
 def _require() -> None:

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def raw_batches(log: Sequence[LogRecord], cuts: Iterable[int] = (), *, ends: boo
     topics = tuple(sorted({record.topic for record in log})) or ("none",)
     batches, stream_time = [], 0
     edges = sorted({0, len(log), *(cut % (len(log) + 1) for cut in cuts)})
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         part = log[start:end]
         batch = RawBatch(
             0,

@@ -60,9 +60,9 @@ def _settings(config: "ConfigOption", port: int | None) -> "Settings":
     logs.configure(level, settings.log.format, secrets(settings))
     if port is None:
         return settings
-    update = {"gateway": settings.gateway.model_copy(update={"port": port})}
+    update: dict[str, object] = {"gateway": settings.gateway.model_copy(update={"port": port})}
     if port == 0:
-        update["metrics"] = settings.metrics.model_copy(update={"port": 0})  # type: ignore[assignment]
+        update["metrics"] = settings.metrics.model_copy(update={"port": 0})
     return settings.model_copy(update=update)
 
 

@@ -81,7 +81,7 @@ class Topics:
 def batches(events: Iterable[Event], size: int = BATCH) -> Iterator[list[Event]]:
     """Cut events into lists of ``size``, the last one shorter.
 
-    >>> [len(batch) for batch in batches([None] * 5, 2)]  # type: ignore[list-item]
+    >>> [len(batch) for batch in batches([None] * 5, 2)]
     [2, 2, 1]
     """
     source = iter(events)

@@ -206,6 +206,14 @@ class Window(Section):
             raise expected(f"at most window.session_timeout_s ({session:g})")
         return value
 
+    @validates("join_timeout_s")
+    @classmethod
+    def _join_outlasts_presence(cls, value: float | None, info: ValidationInfo) -> float | None:
+        presence = info.data.get("presence_timeout_s", 0.0)
+        if value is not None and value < presence:
+            raise expected(f"at least window.presence_timeout_s ({presence:g}): an act must not shorten a presence")
+        return value
+
 
 class Weights(Section):
     """The weights of the score's terms; the one of ``leaves`` is subtracted."""

@@ -94,7 +94,7 @@ class PostgresPart(StatefulSinkPartition[Records, None]):
             if not self._inbox.wait_confirmed(self._config.close_s):
                 log.error("the flow ends before the database took all", records=self._inbox.unconfirmed)
         except Exception as error:  # noqa: BLE001 - whatever it is, it was raised to the engine already
-            log.error("the flow ends with records that are not in the database", error=str(error))  # noqa: TRY400
+            log.error("the flow ends with records that are not in the database", error=str(error))  # noqa: TRY400 - as above
         self._stop.set()
         self._inbox.abandon()
         self._thread.join(self._config.close_s)

@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from schemas.batches import RawBatch
 from sources.kafka.ends import Ends
-from sources.kafka.merge import Merged, Merger
+from sources.merge import Merged, Merger
 from sources.kafka.reader import Reader
 from sources.kafka.settings import SourceConfig
 from sources.kafka.status import Status

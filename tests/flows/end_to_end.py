@@ -65,7 +65,16 @@ class Log:
         self.address = address
         self.latest = 0
         self._faults: list[str] = []
-        self._producer = Producer({"bootstrap.servers": address, "partitioner": "murmur2_random", "log_level": 2})
+        # Idempotent, so that a retry (topics are new, leaders not known yet) does not change the order of the log.
+        self._producer = Producer(
+            {
+                "bootstrap.servers": address,
+                "partitioner": "murmur2_random",
+                "enable.idempotence": True,
+                "linger.ms": 1,
+                "log_level": 2,
+            }
+        )
 
     def make_topics(self) -> None:
         """Make all topics, the inbound ones with the timestamps of their writer."""
@@ -171,6 +180,7 @@ class Reader:
                     assert fault.code() == KafkaError._PARTITION_EOF, fault
                     continue
                 payload = message.value()
+                assert payload is not None, "a record without a value"
                 name = json.loads(payload)["id"]
                 self.told.payloads.setdefault(name, set()).add(payload)
                 self.told.times[name] += 1

@@ -202,7 +202,7 @@ def test_rate_multiplies_what_people_say() -> None:
 @pytest.mark.parametrize("wrong", [{"sessions": 0}, {"people": 0}, {"minutes": 0.0}, {"rate": -1.0}, {"tenants": 0}])
 def test_a_plan_without_sense_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"at least|more than"):
-        Plan(**wrong)  # type: ignore[arg-type]
+        Plan(**wrong)  # type: ignore[arg-type]  # one dictionary, several types
 
 
 def test_pacing_follows_the_clock_and_stops_when_told() -> None:

@@ -82,7 +82,7 @@ def test_a_stopped_server_may_be_started_again_and_has_the_same_conninfo(folder:
 
 
 def test_two_servers_over_one_folder_are_refused_and_told(folder: Path) -> None:
-    with local_postgres(folder), pytest.raises(TerminalError, match=r"did not start: .*already exists"):  # noqa: SIM117
+    with local_postgres(folder), pytest.raises(TerminalError, match=r"did not start: .*already exists"):  # noqa: SIM117 - one inside the other is the test
         with local_postgres(folder):
             pytest.fail("two servers over the same files")
 

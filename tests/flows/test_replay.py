@@ -1,4 +1,4 @@
-"""A replay gives the same bytes with one worker and two, in order or shuffled within the lateness, and the right ones."""
+"""A replay gives the same bytes with one worker and two, in order or shuffled within the lateness: the right ones."""
 
 import gzip
 import hashlib

@@ -173,7 +173,12 @@ def test_variables_that_kubernetes_sets_for_a_service_are_not_ours() -> None:
 
 def test_off_is_off() -> None:
     assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "off"})).window.join_timeout_ms == NEVER
-    assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "90"})).window.join_timeout_ms == 90_000
+    assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "900"})).window.join_timeout_ms == 900_000
+
+
+def test_a_join_is_not_shorter_than_an_act() -> None:
+    with pytest.raises(SettingsError, match=r"window\.join_timeout_s: expected at least .* \(300\)"):
+        load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "90"})
 
 
 def test_renamed_topics_and_options_reach_the_source() -> None:

@@ -1,5 +1,6 @@
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -16,8 +17,8 @@ def sizes(batch: list[Records]) -> list[int]:
     return [len(part) for part in batch]
 
 
-def background(call: object) -> threading.Thread:
-    thread = threading.Thread(target=call, daemon=True)  # type: ignore[arg-type]
+def background(call: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
     thread.start()
     return thread
 

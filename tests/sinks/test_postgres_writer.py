@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -309,7 +310,7 @@ def test_an_outage_in_the_middle_loses_nothing_and_doubles_nothing(stoppable: Lo
             if number == 10:
                 passed.set()
                 resume.wait(60)
-            total += until_done(lambda batch=batch: writer.write(batch), threading.Event()).total  # type: ignore[misc]
+            total += until_done(partial(writer.write, batch), threading.Event()).total
         writer.close()
         return total
 

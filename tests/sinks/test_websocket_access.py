@@ -83,10 +83,10 @@ def test_a_full_gateway_turns_down(start_gateway: StartGateway) -> None:
 @pytest.mark.parametrize(
     "settings, authenticate, says",
     [
-        ({"host": "0.0.0.0"}, by_header, "gateway.host: 0.0.0.0 can be reached from other machines"),  # noqa: S104
+        ({"host": "0.0.0.0"}, by_header, "gateway.host: 0.0.0.0 can be reached from other machines"),  # noqa: S104 - refused
         ({"host": "::", "origins": ("https://a.example",)}, by_header, "gateway.host"),
         ({"behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is authenticated"),
-        ({"host": "0.0.0.0", "behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is"),  # noqa: S104
+        ({"host": "0.0.0.0", "behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is"),  # noqa: S104 - refused
         ({"behind_proxy": True}, by_header, "gateway.origins: behind a proxy"),
         ({"origins": ("*",)}, by_header, "gateway.origins: expected"),
         ({"origins": ("https://*.example",)}, by_header, "gateway.origins: expected"),

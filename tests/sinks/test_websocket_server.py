@@ -100,7 +100,7 @@ def test_large_batches_are_cut() -> None:
 
 
 def test_a_failing_gateway_fails_its_publishers(running: Running) -> None:
-    broken = Records("anomaly", ["1"], ["t"], ["s"], [1], [None])  # type: ignore[list-item]
+    broken = Records("anomaly", ["1"], ["t"], ["s"], [1], [None])  # type: ignore[list-item]  # what fails
     running.gateway.publish(broken)
     with pytest.raises(TransientError, match="it failed"):
         running.gateway.drain()

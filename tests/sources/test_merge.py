@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sources.kafka.merge import Merger
+from sources.merge import Merger
 
 Log = list[int]
 """The timestamps of one topic, by offset."""
@@ -149,3 +149,16 @@ def test_bytes_held_are_counted() -> None:
     assert merged.values == values
     assert merged.offset.tolist() == [4, 5, 9]
     assert merger.held(0) == (0, 0)
+
+
+def test_what_is_certain_alone_still_waits_behind_what_goes_first() -> None:
+    """Lane 2 had arrived when lane 0 was proven to be at its end, lane 1 had not: of equal times lane 1 goes first."""
+    merger = Merger(3)
+    logs = [[], [10], [10]]
+    push(merger, 2, logs[2], 0, 1, arrived=5.0)
+    push(merger, 1, logs[1], 0, 1, arrived=6.0)
+    for lane, at in ((0, 5.0), (1, NEVER), (2, NEVER)):
+        merger.prove(lane, at, until=0)
+    assert pop(merger, logs, 10) == []
+    merger.prove(0, at=6.0, until=0)
+    assert pop(merger, logs, 10) == [(1, 0), (2, 0)]
