@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from bench.measure import console, machine
+from bench.measure import Company, console, machine
 
 NAMES = {
     "throughput": "events in memory to encoded records, beside a bare loop and the engine's own window",
@@ -22,9 +22,10 @@ def main(arguments: list[str]) -> int:
     for each in [name] if name else NAMES:
         module = importlib.import_module(f"bench.{each}")
         options = module.parser().parse_args(arguments[1:])
-        # The load is that of the minute before: each benchmark says in what company it ran.
         console.print(f"\n[bold]{each}[/bold]: {machine()}", highlight=False)
+        company = Company()
         module.run(options)
+        console.print(company.told(), style="dim", highlight=False)
     return 0
 
 

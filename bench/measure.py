@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -84,6 +85,36 @@ def machine() -> str:
     model = models[0] if models else platform.machine()
     load = os.getloadavg()[0]
     return f"{model}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}"
+
+
+class Company:
+    """How busy others keep the machine, from the moment that this is made."""
+
+    def __init__(self) -> None:
+        self._wall = time.perf_counter()
+        self._machine = _busy_s()
+        self._own = _own_s()
+
+    def told(self) -> str:
+        """Say it; to be asked when all processes that were started have ended."""
+        if self._machine is None or (now := _busy_s()) is None:
+            return "what others did meanwhile is not known here"
+        wall = time.perf_counter() - self._wall
+        others = max(0.0, now - self._machine - (_own_s() - self._own)) / wall
+        return f"{wall:.0f} s, in which other programs kept {others:.2f} of {os.cpu_count()} cores busy"
+
+
+def _busy_s() -> float | None:
+    """Return the processor time that all programs have used since the machine started, None where it is not told."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    user, nice, system, _idle, _waiting, *interrupts = map(int, stat.read_text(encoding="ascii").split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_s() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def show(title: str, columns: list[str], rows: list[list[str]], notes: str = "") -> None:

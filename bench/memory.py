@@ -8,13 +8,14 @@ import argparse
 import ctypes
 import gc
 import multiprocessing
+import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 from bytewax.recovery import RecoveryConfig, init_db_dir
@@ -39,6 +40,7 @@ TICK_BOUND_S = 2.5
 DAY_S = 86_400
 PARTS = 6
 
+P = ParamSpec("P")
 Result = TypeVar("Result")
 
 
@@ -54,38 +56,52 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> None:
     """Print the tables."""
+    memory(options)
     sessions(options)
-    users(options)
     day(options)
 
 
 def sessions(options: argparse.Namespace) -> None:
     """Tell what many small sessions take: memory, snapshots, and a tick of all of them."""
-    found = _in_a_fresh_process(_measure_sessions, options.sessions, options.shards)
+    load = Load(options.sessions, 1, 0.2)
+    found = _fresh(_measure_ticks, load, 12 * options.sessions, options.shards)
     live = found.live
-    rows = [
-        ["a session of one visitor at 0.2 events/s", f"{live:,}", f"{found.grown / live:,.0f} bytes", ""],
-        ["its part of a snapshot", f"{live:,}", f"{found.packed / live:,.0f} bytes", ""],
-        ["a snapshot of all of them", f"{found.packed / 1e6:,.1f} MB", *_seconds(found.snapshot)],
-        [f"a tick of all of them, encoded: median of {TICKS}", f"{found.told:,} records", *_seconds(found.tick)],
-        ["the slowest of them", "", *_seconds(found.slowest)],
+    rows: list[tuple[str, str, measure.Timing]] = [
+        ("a snapshot of all", f"{found.packed / 1e6:,.1f} MB, {found.packed / live:,.0f} bytes each", found.snapshot),
+        (f"a tick of all, encoded: median of {TICKS}", f"{live:,} records", found.tick),
+        ("the slowest of them", f"{live:,} records", found.slowest),
     ]
     within = found.slowest.cpu_s < TICK_BOUND_S
     note = f"A tick of 100,000 must take less than {TICK_BOUND_S} s: "
-    note += "not measured with fewer" if live < 99_000 else "it does" if within else "IT DOES NOT"
-    measure.show("Many sessions", ["what", "how many", "each, or processor time", "wall clock"], rows, note)
+    note += "not measured with fewer." if live < 99_000 else "it does." if within else "IT DOES NOT."
+    measure.show(
+        f"{live:,} live sessions of one visitor",
+        ["what", "how much", "processor time", "wall clock"],
+        [[what, much, f"{timing.cpu_s:.2f} s", f"{timing.wall_s:.2f} s"] for what, much, timing in rows],
+        note,
+    )
 
 
-def users(options: argparse.Namespace) -> None:
-    """Tell what a further user of a session takes."""
-    count, grown = _in_a_fresh_process(_measure_users, options.users)
-    rows = [["a further user of one session", f"{count:,}", f"{grown / count:,.0f} bytes"]]
-    measure.show("Many users", ["what", "how many", "each"], rows)
+def memory(options: argparse.Namespace) -> None:
+    """Tell what a session and a user take."""
+    sessions = _fresh(_measure_memory, Load(options.sessions, 1, 0.2), 12 * options.sessions, options.shards)
+    users = _fresh(_measure_memory, Load(1, options.users, options.users * 4 / 60), 4 * options.users, 1)
+    measure.show(
+        "Resident memory, bytes each",
+        ["what", "how many", "with events that wait for their tick", "all ticks closed"],
+        [
+            [what, f"{count:,}", f"{grown.busy / count:,.0f}", f"{grown.settled / count:,.0f}"]
+            for what, count, grown in (
+                ("a session of one visitor at 0.2 events/s", sessions.sessions, sessions),
+                ("a further user of one session, 4 events a minute", users.users, users),
+            )
+        ],
+    )
 
 
 def day(options: argparse.Namespace) -> None:
     """Tell how the recovery folder grows over a day of visitors who come and go."""
-    grown = _in_a_fresh_process(_measure_day, options.day_sessions, options.shards)
+    grown = _fresh(_measure_day, options.day_sessions, options.shards)
     apart_s = DAY_S / options.day_sessions
     at_a_time = int((30 * 60 + 40) / apart_s)
     measure.show(
@@ -96,13 +112,10 @@ def day(options: argparse.Namespace) -> None:
     )
 
 
-def _in_a_fresh_process(work: Callable[..., Result], *arguments: int) -> Result:
+def _fresh(work: Callable[P, Result], *arguments: P.args, **named: P.kwargs) -> Result:
+    """Return what ``work`` returns in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
-
-
-def _seconds(timing: measure.Timing) -> tuple[str, str]:
-    return f"{timing.cpu_s:.2f} s", f"{timing.wall_s:.2f} s"
+        return pool.submit(work, *arguments, **named).result()
 
 
 class _Held:
@@ -130,58 +143,43 @@ class _Held:
             ts = int(batch.record_ts[-1])
         return ts
 
+    def settle(self, ts: int) -> int:
+        """Close all that events up to ``ts`` belong to; return the stream time that this took, on a tick."""
+        now = ts + WindowConfig().stream_delay_ms
+        now += PANE_MS - now % PANE_MS
+        self.feed(events.tidings(now))
+        return now
+
+    @property
+    def live(self) -> int:
+        """How many sessions there are."""
+        return sum(len(shard.sessions) for shard in self.shards)
+
+    @property
+    def users(self) -> int:
+        """How many users they have."""
+        return sum(int(shard.sessions.users_count.sum()) for shard in self.shards)
+
 
 @dataclass(frozen=True, slots=True)
-class _Sessions:
-    """What was seen of many sessions; ``grown`` and ``packed`` in bytes."""
+class _Grown:
+    """Bytes that a load's state takes, while events wait for their tick and when all are closed."""
 
-    live: int
-    grown: int
-    packed: int
-    snapshot: measure.Timing
-    told: int
-    tick: measure.Timing
-    slowest: measure.Timing
+    busy: int
+    settled: int
+    sessions: int
+    users: int
 
 
-def _measure_sessions(count: int, shards: int) -> _Sessions:
-    load = Load(count, 1, 0.2)
-    before = _warmed_up(load)
+def _measure_memory(load: Load, count: int, shards: int) -> _Grown:
+    # What is about to be done is done once before: what that leaves behind in the process is no session's.
+    _Held(shards).take(load, 2 * BATCH)
+    before = _resident()
     held = _Held(shards)
-    ts = held.take(load, 12 * count)
-    grown = _resident() - before
-    live = sum(len(shard.sessions) for shard in held.shards)
-    begin = measure.Moment.now()
-    packed = sum(len(shard.snapshot()) for shard in held.shards)
-    snapshot = begin.until_now()
-    # All are silent from here on, so stream time moves all of them on together: from one tick to the next.
-    now = ts + WindowConfig().stream_delay_ms
-    now += PANE_MS - now % PANE_MS
-    held.feed(events.tidings(now))
-    ticks = []
-    told = set()
-    for k in range(1, TICKS + 1):
-        begin = measure.Moment.now()
-        told.add(held.feed(events.tidings(now + k * PANE_MS)))
-        ticks.append(begin.until_now())
-    assert told == {live}, f"a tick of {live} sessions wrote {told} records"
-    slowest = max(ticks, key=lambda tick: tick.cpu_s)
-    return _Sessions(live, grown, packed, snapshot, live, measure.median(ticks), slowest)
-
-
-def _measure_users(count: int) -> tuple[int, int]:
-    """Return the users of a session, all of whom were there within a minute, and what it grew by for them (bytes)."""
-    load = Load(1, count, count * 4 / 60)
-    before = _warmed_up(load)
-    held = _Held(1)
-    held.take(load, 4 * count)
-    return int(held.shards[0].sessions.users_count.sum()), _resident() - before
-
-
-def _warmed_up(load: Load) -> int:
-    """Return what the process holds (bytes) after it has done once all that it is going to do."""
-    _Held(1).take(load, 2 * BATCH)
-    return _resident()
+    ts = held.take(load, count)
+    busy = _resident() - before
+    held.settle(ts)
+    return _Grown(busy, _resident() - before, held.live, held.users)
 
 
 def _resident() -> int:
@@ -191,7 +189,36 @@ def _resident() -> int:
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4_096
+    return pages * resource.getpagesize()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticks:
+    """What was seen of the sessions that live: a snapshot of all (``packed`` bytes), ticks of all."""
+
+    live: int
+    packed: int
+    snapshot: measure.Timing
+    tick: measure.Timing
+    slowest: measure.Timing
+
+
+def _measure_ticks(load: Load, count: int, shards: int) -> _Ticks:
+    held = _Held(shards)
+    ts = held.take(load, count)
+    begin = measure.Moment.now()
+    packed = sum(len(shard.snapshot()) for shard in held.shards)
+    snapshot = begin.until_now()
+    # All are silent from here on, so stream time moves all of them on together: from one tick to the next.
+    now = held.settle(ts)
+    ticks = []
+    for k in range(1, TICKS + 1):
+        begin = measure.Moment.now()
+        told = held.feed(events.tidings(now + k * PANE_MS))
+        ticks.append(begin.until_now())
+        assert told == held.live, f"a tick of {held.live} sessions wrote {told} records"
+    slowest = max(ticks, key=lambda tick: tick.cpu_s)
+    return _Ticks(held.live, packed, snapshot, measure.median(ticks), slowest)
 
 
 def _measure_day(count: int, shards: int) -> list[tuple[float, int]]:

@@ -71,7 +71,7 @@ def thousand(options: argparse.Namespace) -> None:
         ["who", "events/s", "times the sliding window"],
         [[str(name), f"{rate:,.0f}", f"{rate / sliding:.1f}"] for name, rate in rows],
         f"The sliding window was given the first {len(few):,} events, {span:.1f} minutes of event time, once; the "
-        f"others all of them, {repeats} times.\n"
+        f"others all of them, {repeats} times. "
         "Attune checks, orders, takes out repeats, knows presence and polls, scores and encodes; the others count.",
     )
 

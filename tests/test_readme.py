@@ -52,8 +52,9 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_data_engineers_first_minutes(tmp_path: Path) -> None:
     script = block_with("sh", "attune replay").replace("source .venv/bin/activate\n", "set -e -o pipefail\n")
+    command = ["bash", "-c", script]
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120
+        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "score" in done.stdout
@@ -68,7 +69,7 @@ def listening(port: int) -> bool:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[int]:
-    """A running demo; its port."""
+    """Run a demo and return its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -80,7 +81,8 @@ def demo(tmp_path: Path) -> Iterator[int]:
     try:
         deadline = time.monotonic() + 60
         while not listening(port):
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "demo.log").read_text()
+            assert process.poll() is None, (tmp_path / "demo.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "demo.log").read_text()
             time.sleep(0.2)
         yield port
     finally:

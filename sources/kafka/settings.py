@@ -66,7 +66,7 @@ class SourceConfig(Connection):
     start_ts: int | None = None
     on_data_loss: OnDataLoss = "stop"
     equal_partitions: bool = True
-    batch_size: int = 16_384
+    batch_size: int = 65_536
     buffer_mib: int = 64
     poll_s: float = 0.02
     clock_every_s: float = 0.25

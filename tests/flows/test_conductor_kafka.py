@@ -15,10 +15,9 @@ from psycopg.conninfo import conninfo_to_dict
 from flows.local.postgres import LocalPostgres
 from schemas.registry import INBOUND_TOPICS
 from sinks.postgres import migrate
-from flows.local.postgres import LocalPostgres
 from tests.fix_kafka import Broker, wait_until
 from tests.fix_postgres import ask
-from tests.flows.end_to_end import Conductor, Log, Reader, ahead, events, expected, in_parts, spoil, until_told
+from tests.flows.end_to_end import Conductor, Log, Reader, ahead, events, expected, spoil, until_told
 from tests.model_input import Unusable, judge
 
 pytestmark = pytest.mark.timeout(420)
@@ -201,9 +200,7 @@ def test_broker_away_at_the_start_and_in_the_middle(broker: Broker, tmp_path: Pa
     assert told.of_type("engagement") | told.of_type("session") == wanted
 
 
-def test_database_away_in_the_middle(
-    broker: Broker, reader: Reader, stoppable: LocalPostgres, tmp_path: Path
-) -> None:
+def test_database_away_in_the_middle(broker: Broker, reader: Reader, stoppable: LocalPostgres, tmp_path: Path) -> None:
     lines = events(5, sessions=4, people=15, minutes=6, start=ahead())
     wanted = expected(lines, tmp_path / "replay")
     before, after = parted(lines, OUTAGE_S)

@@ -1,0 +1,104 @@
+"""Live traffic into Kafka at a steady rate, from a process of its own, and when each event was handed over."""
+
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from random import Random
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from confluent_kafka import KafkaError, Message, Producer
+
+from bench import events
+from bench.broker import Topics
+from schemas.batches import Int64s
+from schemas.registry import INBOUND
+
+SLOT_S = 0.002
+FLUSH_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``per_second`` events in all, of ``sessions`` sessions drawn at random, for ``seconds``."""
+
+    sessions: int
+    per_second: float
+    seconds: float
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """The events in the order in which they were handed to the producer, of shape (n,).
+
+    ``session`` is its number, ``ts`` the event's time (milliseconds), ``at`` the moment of the hand-over
+    (`time.monotonic`, which all processes of a machine share). ``behind_s`` is how far the traffic ever lagged behind
+    its plan.
+    """
+
+    session: Int64s
+    ts: Int64s
+    at: npt.NDArray[np.float64]
+    behind_s: float
+
+
+def session_id(number: int) -> str:
+    """Return the id of a session.
+
+    >>> session_id(7)
+    'session-000007'
+    """
+    return f"session-{number:06d}"
+
+
+def send(topics: Topics, plan: Plan, report: Connection) -> None:
+    """Send what is planned, each event stamped when it is handed over, and report what was ``Handed``."""
+    faults: list[KafkaError] = []
+
+    def delivered(fault: KafkaError | None, _: Message) -> None:
+        if fault is not None:
+            faults.append(fault)
+
+    producer = Producer(
+        {
+            "bootstrap.servers": topics.address,
+            "log_level": 2,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "delivery.report.only.error": True,
+            "on_delivery": delivered,
+        }
+    )
+    names = {entry.struct: topics.name(entry.topic) for entry in INBOUND.values()}
+    for name in set(names.values()):
+        producer.list_topics(name, timeout=FLUSH_S)  # so that the first events don't wait for the brokers' names
+    rng = Random(plan.seed)
+    sessions: list[int] = []
+    times: list[int] = []
+    at: list[float] = []
+    total = int(plan.per_second * plan.seconds)
+    behind = 0.0
+    begin = time.monotonic()
+    while len(at) < total:
+        planned = begin + len(at) / plan.per_second
+        now = time.monotonic()
+        if now < planned:
+            producer.poll(0)
+            time.sleep(SLOT_S)
+            continue
+        behind = max(behind, now - planned)
+        number = rng.randrange(plan.sessions)
+        ts = int(time.time() * 1_000)
+        session, user = session_id(number), f"u{number}-{rng.randrange(20)}"
+        event = events.event(rng, f"{len(at):x}", session, user, ts)
+        line = msgspec.json.encode(event)
+        sessions.append(number)
+        times.append(ts)
+        at.append(time.monotonic())
+        producer.produce(names[type(event)], line, key=f"{event.tenant_id}/{session}")
+    assert producer.flush(FLUSH_S) == 0, "the broker did not take all events in time"
+    assert not faults, faults[0]
+    report.send(Handed(np.array(sessions, np.int64), np.array(times, np.int64), np.array(at), behind))
