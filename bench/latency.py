@@ -115,7 +115,7 @@ async def _watch(topics: Topics, running: Conductor, plan: Plan, count: int) -> 
         cpu, begin = running.cpu_s(), time.monotonic()
         handed = await asyncio.to_thread(_sent, topics, plan)
         cores = (running.cpu_s() - cpu) / (time.monotonic() - begin)
-        wanted = _due(handed).keys()
+        wanted = due(handed).keys()
         deadline = time.monotonic() + LAST_S
         while any(wanted - client.arrived.keys() for client in clients) and time.monotonic() < deadline:
             for task in listening:
@@ -141,7 +141,7 @@ def _sent(topics: Topics, plan: Plan) -> Handed:
     return handed
 
 
-def _due(handed: Handed) -> dict[Key, float]:
+def due(handed: Handed) -> dict[Key, float]:
     """Return every record that an event of its session made due, and the moment at which that was handed over."""
     window = WindowConfig()
     due: dict[Key, float] = {}
@@ -160,7 +160,7 @@ def _due(handed: Handed) -> dict[Key, float]:
 def _tell(options: argparse.Namespace, seen: _Seen) -> None:
     handed = seen.handed
     begin = float(handed.at[0]) + options.warm_up
-    due = {key: at for key, at in _due(handed).items() if at >= begin}
+    due_at = {key: at for key, at in due(handed).items() if at >= begin}
     latencies = sorted(_latencies(due, seen.arrived))
     assert latencies, "no record arrived: measure longer"
     missed = len(due) * len(seen.arrived) - len(latencies)

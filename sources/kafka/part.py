@@ -12,10 +12,10 @@ from prometheus_client import Counter, Gauge
 
 from schemas.batches import RawBatch
 from sources.kafka.ends import Ends
-from sources.merge import Merged, Merger
 from sources.kafka.reader import Reader
 from sources.kafka.settings import SourceConfig
 from sources.kafka.status import Status
+from sources.merge import Merged, Merger
 
 RECORDS = Counter("attune_kafka_records", "Records read and handed on", ["topic"])
 LAG = Gauge("attune_kafka_lag", "Records between the last one handed on and the end", ["topic", "partition"])
