@@ -31,6 +31,16 @@ def broker(kafka_broker: Broker) -> Broker:
 
 
 @pytest.fixture
+def conductors() -> Iterator[list[Conductor]]:
+    """Conductors that end with their test, however that ends."""
+    started: list[Conductor] = []
+    yield started
+    for conductor in started:
+        if conductor.running():
+            conductor.kill()
+
+
+@pytest.fixture
 def reader(broker: Broker) -> Iterator[Reader]:
     reads = Reader(broker.address)
     yield reads
@@ -49,7 +59,7 @@ def letters(told: dict[str, bytes]) -> dict[str, int]:
     "arguments", [(), ("--workers", "2"), ("--processes", "2")], ids=["one", "threads", "processes"]
 )
 def test_the_same_records_as_the_replay(
-    broker: Broker, reader: Reader, tmp_path: Path, arguments: tuple[str, ...]
+    broker: Broker, conductors: list[Conductor], reader: Reader, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     lines = spoil(events(1, sessions=5, people=15, minutes=6, start=ahead()), Random(1), 0.02)
     wanted = expected(lines, tmp_path / "replay")
@@ -57,6 +67,7 @@ def test_the_same_records_as_the_replay(
     log.write(lines)
     log.end()
     conductor = Conductor(tmp_path, broker.address, "--sink", "kafka", *arguments)
+    conductors.append(conductor)
     conductor.start()
     told = until_told(conductor, reader, wanted)
     assert conductor.stop() == 0, conductor.log
@@ -70,7 +81,7 @@ def test_the_same_records_as_the_replay(
     assert used + repeats + sum(bad.values()) == len(lines)
 
 
-def test_killed_ten_times(broker: Broker, reader: Reader, db: str, tmp_path: Path) -> None:
+def test_killed_ten_times(broker: Broker, conductors: list[Conductor], reader: Reader, db: str, tmp_path: Path) -> None:
     """``kill -9`` at random while the log flows: topic and table hold everything, with the right values."""
     rng = Random(7)
     start = ahead()
@@ -79,6 +90,7 @@ def test_killed_ten_times(broker: Broker, reader: Reader, db: str, tmp_path: Pat
     conductor = Conductor(
         tmp_path, broker.address, "--sink", "kafka", "--sink", "database", ATTUNE_DATABASE__URL=as_url(db)
     )
+    conductors.append(conductor)
     log = Log(broker.address)
     cut = next(i for i, line in enumerate(lines) if time_of(line) > start + 19 * 60_000)
     log.write(lines[:cut])
@@ -136,7 +148,9 @@ def as_url(conninfo: str) -> str:
     return f"postgresql:///{parts['dbname']}?{query}"
 
 
-def test_stopped_for_ten_minutes_while_topics_fill_unevenly(broker: Broker, reader: Reader, tmp_path: Path) -> None:
+def test_stopped_for_ten_minutes_while_topics_fill_unevenly(
+    broker: Broker, conductors: list[Conductor], reader: Reader, tmp_path: Path
+) -> None:
     """Nothing is late after an outage, though one topic is read long before another."""
     start = ahead()
     lines = events(3, sessions=4, people=15, minutes=16, start=start)
@@ -145,6 +159,7 @@ def test_stopped_for_ten_minutes_while_topics_fill_unevenly(broker: Broker, read
     log = Log(broker.address)
     log.write(first)
     conductor = Conductor(tmp_path, broker.address, "--sink", "kafka")
+    conductors.append(conductor)
     conductor.start()
     deadline = time.monotonic() + 60
     while not reader.read().payloads:
@@ -172,7 +187,9 @@ def parted(lines: list[bytes], seconds: float) -> tuple[list[bytes], list[bytes]
     return lines[:cut], lines[cut:]
 
 
-def test_broker_away_at_the_start_and_in_the_middle(broker: Broker, tmp_path: Path) -> None:
+def test_broker_away_at_the_start_and_in_the_middle(
+    broker: Broker, conductors: list[Conductor], tmp_path: Path
+) -> None:
     lines = events(4, sessions=4, people=15, minutes=6, start=ahead())
     wanted = expected(lines, tmp_path / "replay")
     before, after = parted(lines, 12)
@@ -180,6 +197,7 @@ def test_broker_away_at_the_start_and_in_the_middle(broker: Broker, tmp_path: Pa
     log.write(before)
     broker.stop()
     conductor = Conductor(tmp_path, broker.address, "--sink", "kafka", ATTUNE_KAFKA__PREFLIGHT_TIMEOUT_S="3")
+    conductors.append(conductor)
     conductor.start()
     wait_until(lambda: not conductor.running(), "the conductor to give up")
     assert broker.address in conductor.log
@@ -200,13 +218,16 @@ def test_broker_away_at_the_start_and_in_the_middle(broker: Broker, tmp_path: Pa
     assert told.of_type("engagement") | told.of_type("session") == wanted
 
 
-def test_database_away_in_the_middle(broker: Broker, reader: Reader, stoppable: LocalPostgres, tmp_path: Path) -> None:
+def test_database_away_in_the_middle(
+    broker: Broker, conductors: list[Conductor], reader: Reader, stoppable: LocalPostgres, tmp_path: Path
+) -> None:
     lines = events(5, sessions=4, people=15, minutes=6, start=ahead())
     wanted = expected(lines, tmp_path / "replay")
     before, after = parted(lines, OUTAGE_S)
     migrate(stoppable.conninfo)
     url = as_url(stoppable.conninfo)
     conductor = Conductor(tmp_path, broker.address, "--sink", "kafka", "--sink", "database", ATTUNE_DATABASE__URL=url)
+    conductors.append(conductor)
     log = Log(broker.address)
     log.write(before)
     conductor.start()
