@@ -26,6 +26,8 @@ PREFIX: Final = "ATTUNE_"
 DEFAULT_FILE: Final = Path("attune.toml")
 NOT_SETTINGS: Final = frozenset({"ATTUNE_CONFIG", "ATTUNE_DEBUG"})
 """Variables with the prefix that are for the command, not settings."""
+FOR_TESTS: Final = "ATTUNE_TEST_"
+"""Variables that tell the tests which servers and data to use."""
 
 Key = tuple[str, ...]
 
@@ -125,7 +127,7 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key, Any]]:
     for name in sorted(environ):
         if _SERVICE_LINK.search(name) or (name.endswith("_PORT") and "://" in environ[name]):
             continue
-        if name.startswith(PREFIX) and name not in NOT_SETTINGS:
+        if name.startswith(PREFIX) and name not in NOT_SETTINGS and not name.startswith(FOR_TESTS):
             key = tuple(name[len(PREFIX) :].lower().split("__"))
             if len(key) == 3 and key[:2] == ("kafka", "options"):
                 # A variable's name has no dots, librdkafka's options have nothing else.

@@ -171,6 +171,10 @@ def test_variables_that_kubernetes_sets_for_a_service_are_not_ours() -> None:
     assert list(faults(None, {"ATTUNE_GATEWAY_PORT": "8003"})) == ["gateway_port"]
 
 
+def test_what_the_tests_are_told_is_no_setting() -> None:
+    assert load(None, {"ATTUNE_TEST_KAFKA": "localhost:9092", "ATTUNE_CONFIG": "", "ATTUNE_DEBUG": "1"}) == Settings()
+
+
 def test_off_is_off() -> None:
     assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "off"})).window.join_timeout_ms == NEVER
     assert conductor_config(load(None, {"ATTUNE_WINDOW__JOIN_TIMEOUT_S": "900"})).window.join_timeout_ms == 900_000

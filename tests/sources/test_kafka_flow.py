@@ -64,7 +64,7 @@ def test_the_group_is_never_told_more_than_the_recovery_store_holds(
         committed = sum(max(0, place.offset) for place in places)
         seen.append((committed, stored(tmp_path)))
         write(kafka, topic, [b"x"] * 10, partition=len(seen) % 2)
-        if sum(committed > 0 for committed, _ in seen) > 8:
+        if len({committed for committed, _ in seen}) > 3 or len(seen) > 500:
             raise Killed
         return batch
 
