@@ -1,9 +1,9 @@
-"""A cluster of one or two real processes over events in memory, timed from a common start to the last one's end."""
+"""Clusters of real processes over events in memory, each run timed from a common start to the last process's end."""
 
 import multiprocessing
-import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -20,22 +20,21 @@ from schemas.batches import RawBatch
 
 PARTITIONS = 2
 BATCH = 16_384
-DEADLINE_S = 300.0
+DEADLINE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What every process of a cluster is to do: ``rounds`` runs over the same events, each at addresses of its own."""
+    """What a cluster is to do, again and again: ``events`` in two partitions, at ``rate`` a second and session."""
 
     events: int
     rate: float
     shards: int
-    rounds: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process in one round: moments of `time.monotonic`, seconds of processor time, records that it wrote."""
+    """What one process says of a run: moments of `time.monotonic`, its processor time, the records that it wrote."""
 
     start: float
     connected: float
@@ -45,60 +44,99 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """Medians of the rounds (seconds), and of the last round each process's share of the records."""
+class Run:
+    """One run. ``connect_s`` ends with the first process's first batch, ``work_s`` goes from there to the last end."""
 
-    connect_s: float
-    work_s: float
-    cpu_s: list[float]
-    records: list[int]
+    members: list[Member]
+
+    @property
+    def connect_s(self) -> float:
+        """Seconds in which the processes found each other."""
+        return min(m.connected for m in self.members) - min(m.start for m in self.members)
+
+    @property
+    def work_s(self) -> float:
+        """Seconds from the first batch to the end."""
+        return max(m.end for m in self.members) - min(m.connected for m in self.members)
+
+    @property
+    def whole_s(self) -> float:
+        """Seconds of both."""
+        return self.connect_s + self.work_s
+
+    @property
+    def records(self) -> int:
+        """Records of all processes."""
+        return sum(m.records for m in self.members)
 
 
-def measure(processes: int, count: int, rate: float, shards: int, repeats: int) -> Result:
-    """Run a cluster. Interpreters are started, flows built and events made before the clock starts.
+class Cluster:
+    """Processes that hold their events and wait to be told to run."""
 
-    ``connect_s`` goes from there to the first process's first batch, ``work_s`` from then to the last one's end.
-    """
+    def __init__(self, pipes: Sequence[Connection]) -> None:
+        self._pipes = pipes
+        for pipe in pipes:
+            assert _receive(pipe) is None, "a process said more than that it is ready"
+
+    def run(self) -> Run:
+        """Run once, at addresses of its own. Flows are built before the clock starts."""
+        addresses = loopback_addresses(len(self._pipes)) if len(self._pipes) > 1 else []
+        for pipe in self._pipes:
+            pipe.send(addresses)
+        told = [_receive(pipe) for pipe in self._pipes]
+        return Run([member for member in told if member is not None])
+
+
+@contextmanager
+def started(processes: int, job: Job) -> Iterator[Cluster]:
+    """Start a cluster of one or two processes and have them make their events; they end with the context."""
     context = multiprocessing.get_context("spawn")
-    rounds = [loopback_addresses(processes) if processes > 1 else [] for _ in range(repeats)]
-    job = Job(count, rate, shards, rounds)
-    start = context.Barrier(processes)
-    pipes = [context.Pipe(duplex=False) for _ in range(processes)]
-    children = [context.Process(target=_member, args=(i, job, start, pipes[i][1])) for i in range(processes)]
+    barrier = context.Barrier(processes)
+    pipes = [context.Pipe() for _ in range(processes)]
+    parts = [[i] for i in range(PARTITIONS)] if processes > 1 else [list(range(PARTITIONS))]
+    children = [
+        context.Process(target=_member, args=(i, parts[i], job, barrier, pipes[i][1]), daemon=True)
+        for i in range(processes)
+    ]
     try:
-        for child in children:
+        for child, (_, theirs) in zip(children, pipes, strict=True):
             child.start()
-        for child in children:
-            child.join(DEADLINE_S)
-            assert child.exitcode == 0, "a process of the cluster failed or took too long"
-        members: list[list[Member]] = [receive.recv() for receive, _ in pipes]
+            theirs.close()  # so that a process that fails is the end of its pipe
+        yield Cluster([ours for ours, _ in pipes])
     finally:
+        for ours, _ in pipes:
+            ours.close()
         for child in children:
+            child.join(5)
             if child.is_alive():
                 child.kill()
-    each_round = list(zip(*members, strict=True))
-    return Result(
-        statistics.median(min(m.connected for m in round_) - min(m.start for m in round_) for round_ in each_round),
-        statistics.median(max(m.end for m in round_) - min(m.connected for m in round_) for round_ in each_round),
-        [statistics.median(m.cpu_s for m in mine) for mine in members],
-        [mine[-1].records for mine in members],
-    )
+                child.join()
 
 
-def _member(index: int, job: Job, start: Barrier, send: Connection) -> None:
-    mine = [index] if job.rounds[0] else list(range(PARTITIONS))
+def _receive(pipe: Connection) -> Member | None:
+    """Return what a process says of a run, or None: it is ready for the first."""
+    assert pipe.poll(DEADLINE_S), f"a process of a cluster said nothing for {DEADLINE_S:g} s"
+    told: Member | None = pipe.recv()
+    return told
+
+
+def _member(index: int, mine: list[int], job: Job, barrier: Barrier, pipe: Connection) -> None:
+    """Be a process of a cluster, until the other end of the pipe is closed."""
     batches = {part: _half(part, job) for part in mine}
-    told = []
-    for addresses in job.rounds:
+    pipe.send(None)
+    while True:
+        try:
+            addresses: list[str] = pipe.recv()
+        except EOFError:
+            return
         source, counted = Partitions(batches), Counting()
         flow = build(ConductorConfig(shards=job.shards), source, {"count": counted})
-        start.wait(DEADLINE_S)
-        begin, cpu = time.monotonic(), time.process_time()
-        cluster_main(flow, list(addresses), index, epoch_interval=timedelta(days=1))
+        barrier.wait(DEADLINE_S)
+        start, cpu = time.monotonic(), time.process_time()
+        cluster_main(flow, addresses, index, epoch_interval=timedelta(days=1))
         end, used = time.monotonic(), time.process_time() - cpu
         assert source.began is not None, "the engine asked for no part"
-        told.append(Member(begin, source.began, end, used, counted.records))
-    send.send(told)
+        pipe.send(Member(start, source.began, end, used, counted.records))
 
 
 def _half(part: int, job: Job) -> list[RawBatch]:

@@ -11,7 +11,6 @@ import asyncio
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +143,7 @@ def _sent(topics: Topics, plan: Plan) -> Handed:
 def due(handed: Handed) -> dict[Key, float]:
     """Return every record that an event of its session made due, and the moment at which that was handed over."""
     window = WindowConfig()
-    due: dict[Key, float] = {}
+    moments: dict[Key, float] = {}
     for session in np.unique(handed.session).tolist():
         mine = handed.session == session
         ts, at = np.maximum.accumulate(handed.ts[mine]), handed.at[mine]
@@ -153,19 +152,20 @@ def due(handed: Handed) -> dict[Key, float]:
         cause = np.searchsorted(ts, ticks + window.lateness_ms)
         for tick, which in zip(ticks.tolist(), cause.tolist(), strict=True):
             if ts[which] < tick + window.stream_delay_ms:
-                due[session, tick] = float(at[which])
-    return due
+                moments[session, tick] = float(at[which])
+    return moments
 
 
 def _tell(options: argparse.Namespace, seen: _Seen) -> None:
     handed = seen.handed
-    begin = float(handed.at[0]) + options.warm_up
-    due_at = {key: at for key, at in due(handed).items() if at >= begin}
-    latencies = sorted(_latencies(due, seen.arrived))
+    begin, end = float(handed.at[0]) + options.warm_up, float(handed.at[-1])
+    every = due(handed)
+    wanted = {key: at for key, at in every.items() if at >= begin}
+    latencies = sorted(one[key] - at for key, at in wanted.items() for one in seen.arrived if key in one)
     assert latencies, "no record arrived: measure longer"
-    missed = len(due) * len(seen.arrived) - len(latencies)
-    arrivals = np.array([at for arrived in seen.arrived for at in arrived.values() if at >= begin])
-    seconds = float(handed.at[-1]) - begin
+    missed = len(wanted) * len(seen.arrived) - len(latencies)
+    arrivals = np.array([at for one in seen.arrived for at in one.values() if begin <= at < end])
+    by_stream_time = {key for one in seen.arrived for key, at in one.items() if begin <= at < end} - every.keys()
     busiest = int(np.bincount((arrivals - begin).astype(int)).max())
     measure.show(
         f"From an event into Kafka to a record at a socket: {options.sessions:,} sessions, {options.clients} clients, "
@@ -179,16 +179,9 @@ def _tell(options: argparse.Namespace, seen: _Seen) -> None:
                 f"{missed:,}",
             ]
         ],
-        f"{len(handed.at) / (handed.at[-1] - handed.at[0]):,.0f} events/s sent, at most {1_000 * handed.behind_s:.0f} "
-        f"ms behind plan; {len(due):,} records due in {seconds:.0f} s; {len(arrivals) / seconds:,.0f} deliveries/s, "
-        f"{busiest:,} in the busiest second; the conductor used {seen.cores:.2f} of a core. Not delivered: a client "
-        "that lags is sent a session's newest record only.",
+        f"{len(handed.at) / (end - float(handed.at[0])):,.0f} events/s sent, at most {1_000 * handed.behind_s:.0f} ms "
+        f"behind plan; {len(wanted):,} records due in {end - begin:.0f} s ({len(by_stream_time):,} more were left out: "
+        f"stream time closed them); {len(arrivals) / (end - begin):,.0f} deliveries/s, {busiest:,} in the busiest "
+        f"second; the conductor used {seen.cores:.2f} of a core. Not delivered: a client that lags is sent a session's "
+        "newest record only.",
     )
-
-
-def _latencies(due: dict[Key, float], arrived: list[dict[Key, float]]) -> Iterator[float]:
-    """Yield the seconds from each record's cause to its arrival, at every client."""
-    for key, at in due.items():
-        for one in arrived:
-            if key in one:
-                yield one[key] - at

@@ -42,6 +42,10 @@ PASSING_STATES = (
 LASTING_STATES = (
     "57P04",  # database dropped
 )
+TOO_MUCH_STATES = (
+    "53200",  # out of memory, that for locks included: each chunk of a hypertable needs several
+    "53400",  # configuration limit exceeded: so many compressed rows may not be touched at once
+)
 
 
 OURS: tuple[tuple[tuple[type[Exception], ...], Fault], ...] = (
@@ -70,6 +74,15 @@ def fault_of(error: BaseException) -> Fault:
         return Fault.DATA
     passing = state.startswith(PASSING_CLASSES) or state in PASSING_STATES
     return Fault.PASSING if passing and state not in LASTING_STATES else Fault.LASTING
+
+
+def is_too_much(error: psycopg.Error) -> bool:
+    """Return whether fewer rows at once might pass where these did not.
+
+    >>> is_too_much(psycopg.errors.OutOfMemory()), is_too_much(psycopg.errors.DiskFull())
+    (True, False)
+    """
+    return error.sqlstate in TOO_MUCH_STATES
 
 
 def message_of(error: BaseException) -> str:

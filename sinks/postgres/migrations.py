@@ -218,10 +218,10 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        if fault_of(error) is Fault.PASSING:
-            raise TransientError(f"{what}: {message_of(error)}; run migrate again") from error
-        line = f" at character {error.diag.statement_position}" if error.diag.statement_position else ""
         hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
+        if fault_of(error) is Fault.PASSING:
+            raise TransientError(f"{what}: {message_of(error)}{hint}; run migrate again") from error
+        line = f" at character {error.diag.statement_position}" if error.diag.statement_position else ""
         raise TerminalError(f"{what}: not applied: {message_of(error)}{line}{hint}") from error
 
 

@@ -2,8 +2,12 @@
 
 A table's rows go by binary COPY into a temporary table and from there by upsert into their own, because COPY alone
 can't repeat itself. Binary, because as text the same rows take three times as long.
+
+A server that can't take a batch at once gets it in parts. A hypertable's rows may each belong to a chunk of their own,
+every one with its locks: one transaction may need more than the server has, and would at every repeat.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +17,10 @@ from psycopg.types.json import set_json_dumps
 
 from schemas.batches import Records
 from schemas.errors import TerminalError
-from schemas.outbound import Detail, Record
+from schemas.outbound import DeadLetter, Detail, Record
 from sinks.postgres.connection import Connection, connect
-from sinks.postgres.faults import meaning
+from sinks.postgres.faults import is_too_much, meaning
+from sinks.postgres.inbox import divide
 from sinks.postgres.refused import encoded
 from sinks.postgres.rows import TABLES
 from sinks.postgres.schema import check_schema
@@ -60,36 +65,51 @@ class Writer:
         self._connected()
 
     def write(self, batch: Sequence[Records]) -> Written:
-        """Store all records of the batch, or none of them; a repeat of what is stored already changes nothing.
+        """Store all records of the batch in one transaction; a repeat of what is stored already changes nothing.
 
-        Raises TransientError when the same batch should be tried again (the connection has been given up; whether
-        the batch was stored may be unknown, and does not matter), ConfigError or TerminalError when that would not
-        help.
+        Where the server lacks the means for so many at once, the batch is halved until it takes it, each part in a
+        transaction of its own. Raises TransientError when the same batch should be tried again (the connection has
+        been given up; whether the batch or a part of it was stored may be unknown, and does not matter), ConfigError
+        or TerminalError when that would not help.
         """
-        connection = self._connected()
-        store = Store(connection)
-        items = self._decode(batch, store)
-        try:
-            with connection.transaction():
-                store.store_all(items)
-        except psycopg.Error as error:
-            self.close()
-            raise meaning(error, "writing") from error
-        except BaseException:
-            self.close()
-            raise
-        rows: dict[str, int] = {}
-        for records in batch:
-            rows[records.type] = rows.get(records.type, 0) + len(records)
-        for kind, refused in store.refused.items():
-            rows[kind] -= refused
-        return Written({TABLES[kind].name: count for kind, count in rows.items() if count}, encoded(store.letters))
+        rows: Counter[str] = Counter()
+        letters: list[DeadLetter] = []
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            try:
+                store = self._store(part)
+            except psycopg.Error as error:
+                self.close()
+                if not is_too_much(error) or sum(map(len, part)) < 2:
+                    raise meaning(error, "writing") from error
+                first, second = halved(part)
+                parts += (second, first)
+                continue
+            except BaseException:
+                self.close()
+                raise
+            for records in part:
+                rows[TABLES[records.type].name] += len(records)
+            for kind, refused in store.refused.items():
+                rows[TABLES[kind].name] -= refused
+            letters += store.letters
+        return Written({table: count for table, count in rows.items() if count}, encoded(letters))
 
     def close(self) -> None:
         """Close the connection; the next write opens another."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _store(self, batch: Sequence[Records]) -> Store:
+        """Store records in one transaction, and return what was done in it."""
+        connection = self._connected()
+        store = Store(connection)
+        items = self._decode(batch, store)
+        with connection.transaction():
+            store.store_all(items)
+        return store
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -136,6 +156,19 @@ class Writer:
                 else:
                     found.append(Item(table.row(record), records, index))
         return items
+
+
+def halved(batch: Sequence[Records]) -> tuple[Sequence[Records], Sequence[Records]]:
+    """Return a batch of two records or more in two parts that keep its order.
+
+    >>> three = Records("engagement", ["a", "b", "c"], ["t"] * 3, ["s"] * 3, [1, 2, 3], [b"{}"] * 3)
+    >>> [[records.ids for records in part] for part in halved([three])]
+    [[['a', 'b']], [['c']]]
+    """
+    if len(batch) > 1:
+        return batch[: len(batch) // 2], batch[len(batch) // 2 :]
+    first, second = divide(batch[0], (len(batch[0]) + 1) // 2)
+    return [first], [second]
 
 
 def _invalid(error: msgspec.ValidationError) -> Detail:

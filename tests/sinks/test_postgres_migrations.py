@@ -11,10 +11,11 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from schemas.errors import ConfigError, TerminalError, TransientError
-from sinks.postgres import migrate, preflight
+from sinks.postgres import Writer, migrate, preflight
 from sinks.postgres.migrations import FOLDER, LOCK, read
 from sinks.postgres.rows import TABLES
-from tests.fix_postgres import ask, do
+from tests.fix_postgres import ask, batch_of, do
+from tests.postgres_records import decision, engagement, intervention
 
 PASSWORD = "only-for-this-test"
 
@@ -36,7 +37,8 @@ def folder(tmp_path: Path) -> Path:
 def test_all_is_applied_in_order_and_told(empty_db: str, folder: Path) -> None:
     lines: list[str] = []
     assert [one.name for one in migrate(empty_db, folder, lines.append)] == ["0001_first.sql", "0002_second.sql"]
-    assert [line.split(" in ")[0] for line in lines] == ["applied 0001_first.sql", "applied 0002_second.sql"]
+    told = [line.split(" in ")[0] for line in lines if not line.startswith("TimescaleDB is there but")]
+    assert told == ["applied 0001_first.sql", "applied 0002_second.sql"]
     assert ask(empty_db, "SELECT number, name FROM attune_migrations ORDER BY 1") == [
         (1, "0001_first.sql"),
         (2, "0002_second.sql"),
@@ -150,12 +152,25 @@ def test_a_database_is_brought_on_from_every_earlier_state(postgres: str, empty_
 
 
 @pytest.fixture
-def login(db: str) -> Iterator[str]:
+def stranger(empty_db: str) -> Iterator[str]:
     """Yield the conninfo of a login that is a member of nothing; its name is unique: roles are the whole server's."""
-    name = f"login_{ask(db, 'SELECT current_database()')[0][0][-12:]}"
-    do(db, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
-    yield make_conninfo(db, user=name, password=PASSWORD)
-    do(db, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+    database = ask(empty_db, "SELECT current_database()")[0][0]
+    name = f"login_{database[-12:]}"
+    do(empty_db, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    yield make_conninfo(empty_db, user=name, password=PASSWORD)
+    do(
+        empty_db,
+        f"ALTER DATABASE {database} OWNER TO CURRENT_USER",
+        f"REASSIGN OWNED BY {name} TO CURRENT_USER",
+        f"DROP OWNED BY {name}",
+        f"DROP ROLE {name}",
+    )
+
+
+@pytest.fixture
+def login(db: str, stranger: str) -> str:
+    """Return the conninfo of a stranger to a migrated database."""
+    return stranger
 
 
 def name_of(login: str) -> str:
@@ -170,12 +185,35 @@ def test_a_login_without_rights_is_told_which_it_lacks(login: str) -> None:
 def test_the_writer_may_write_and_nothing_else(db: str, login: str) -> None:
     do(db, f"GRANT attune_writer TO {name_of(login)}")
     preflight(login)
+    check_writing(login)
     for table in TABLES.values():
         for forbidden in ("DELETE FROM {}", "TRUNCATE {}", "DROP TABLE {} CASCADE", "ALTER TABLE {} ADD x int"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 do(login, forbidden.format(table.name))
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         do(login, "CREATE TABLE mine (id int)")
+
+
+def check_writing(conninfo: str) -> None:
+    """Write new rows, rows that are there, other content for them, and what is refused."""
+    writer = Writer(conninfo)
+    for score in (0.1, 0.1, 0.9):
+        rows = [engagement(n, score=score) for n in range(0, 100_000, 10_000)]  # one every 14 hours: several chunks
+        ledger, decisions = [intervention(0, "pending")], [decision(1, "fine"), decision(2, "\0")]
+        written = writer.write([batch_of(rows), batch_of(ledger), batch_of(decisions)])
+        assert (written.total, len(written.refused)) == (12, 1)
+    writer.close()
+    assert ask(conninfo, "SELECT count(*), min(score) FROM engagement_metrics") == [(10, 0.9)]
+    assert ask(conninfo, "SELECT count(*) FROM dead_letters") == [(1,)]
+
+
+def test_the_owner_of_a_database_prepares_it_without_being_superuser(empty_db: str, stranger: str) -> None:
+    name = ask(empty_db, "SELECT current_database()")[0][0]
+    do(empty_db, f"ALTER DATABASE {name} OWNER TO {name_of(stranger)}")
+    assert len(migrate(stranger)) == len(read(FOLDER))
+    assert migrate(stranger) == []
+    preflight(stranger)
+    check_writing(stranger)
 
 
 def test_an_analyst_sees_the_admitted_tenants_and_nothing_else(db: str, login: str) -> None:

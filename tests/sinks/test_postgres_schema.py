@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from flows.local.postgres import LocalPostgres
 from schemas.errors import AttuneError, ConfigError, TerminalError, TransientError
 from schemas.registry import OUTBOUND
-from sinks.postgres import migrate, preflight
+from sinks.postgres import preflight
 from sinks.postgres.migrations import FOLDER
 from sinks.postgres.rows import TABLES, Table
 from tests.fix_postgres import ask, do
@@ -96,12 +96,13 @@ def test_every_table_but_the_dead_letters_becomes_a_hypertable() -> None:
     assert named == {table.name for table in TABLES.values()} - {"dead_letters"}
 
 
-def test_where_timescaledb_is_installed_the_tables_are_hypertables(db: str) -> None:
-    if not ask(db, "SELECT FROM pg_extension WHERE extname = 'timescaledb'"):
-        pytest.skip("optional: the server has no TimescaleDB")
-    found = {name for (name,) in ask(db, "SELECT hypertable_name::text FROM timescaledb_information.hypertables")}
-    assert found == {table.name for table in TABLES.values()} - {"dead_letters"}
-    assert migrate(db) == []
+def test_the_documentation_names_every_table_with_its_key_and_chunks() -> None:
+    page = (FOLDER.parents[1] / "docs" / "database.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|[^|]+\| `([\w, ]+)` \| (\d+ days?|an ordinary table) \|$", page, re.MULTILINE)
+    text = (FOLDER / "repeat_hypertables.sql").read_text(encoding="utf-8")
+    chunks = dict(re.findall(r"\('(\w+)', interval '(\d+ days?)'\)", text))
+    expected = [(t.name, ", ".join(t.key), chunks.get(t.name, "an ordinary table")) for t in TABLES.values()]
+    assert sorted(told) == sorted(expected)
 
 
 @pytest.mark.parametrize(

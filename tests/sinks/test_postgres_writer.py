@@ -155,6 +155,43 @@ def test_constraints_of_the_operator_are_obeyed(db: str, writer: Writer, stateme
     assert ask(db, "SELECT count(*) FROM engagement_metrics") == [(written.total,)]
 
 
+LITTLE_MEMORY = """
+CREATE FUNCTION refuse_many() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM fresh) > 20 THEN
+        RAISE EXCEPTION 'out of shared memory' USING ERRCODE = '53200';
+    END IF;
+    RETURN NULL;
+END
+$$
+"""
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one list", "many lists"])
+def test_what_is_too_much_at_once_is_written_in_parts(db: str, writer: Writer, together: bool) -> None:
+    trigger = "AFTER INSERT ON engagement_metrics REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT"
+    do(db, LITTLE_MEMORY, f"CREATE TRIGGER little_memory {trigger} EXECUTE FUNCTION refuse_many()")
+    rows = [*(engagement(n) for n in range(100)), engagement(99, score=0.5), engagement(500, signals=TOO_MUCH)]
+    lists = [batch_of(rows)] if together else [batch_of([row]) for row in rows]
+    written = writer.write([batch_of([decision(1, "\0")]), *lists])
+    assert written.rows == {"engagement_metrics": 101}
+    assert {letter.detail.field for letter in letters(written)} == {"signals.chat_per_min", "answer"}
+    assert len(written.refused) == 2
+    found = ask(db, "SELECT chat_per_min, score FROM engagement_metrics ORDER BY ts")
+    assert [number for number, _ in found] == list(range(100))
+    assert found[-1] == (99, 0.5), "of duplicates the last wins"
+
+
+def test_a_single_row_that_is_too_much_is_tried_again(db: str, writer: Writer) -> None:
+    trigger = "AFTER INSERT ON engagement_metrics REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT"
+    function = LITTLE_MEMORY.replace("> 20", "> 0")
+    do(db, function, f"CREATE TRIGGER little_memory {trigger} EXECUTE FUNCTION refuse_many()")
+    with pytest.raises(TransientError, match="53200"):
+        writer.write([batch_of([engagement(n) for n in range(3)])])
+    do(db, "DROP TRIGGER little_memory ON engagement_metrics")
+    assert writer.write([batch_of([engagement(n) for n in range(3)])]).total == 3
+
+
 def test_an_id_too_long_for_the_index_is_refused(db: str, writer: Writer) -> None:
     long = "".join(chr(0x10000 + 37 * n) for n in range(1024))
     (letter,) = letters(writer.write([batch_of([engagement(1, id=long, tenant_id=long, session_id=long)])]))
