@@ -96,7 +96,7 @@ def shapes(options: argparse.Namespace) -> None:
 def recovery(options: argparse.Namespace) -> None:
     """Tell what recovery costs: the same flow with and without a store, in epochs of one second."""
     rows = []
-    n = options.events
+    n = options.events // 2
     for load in (Load(1_000, 20, options.rate), Load(100_000, 1, 0.2)):
         batches = events.batches(*events.payloads(load, n), BATCH, ends=False)
         plain, stored = [], []
@@ -114,7 +114,7 @@ def recovery(options: argparse.Namespace) -> None:
             ]
         )
     measure.show(
-        "Recovery, epochs of 1 s (the default is 10 s)",
+        f"Recovery, epochs of 1 s (the default is 10 s), {n:,} events",
         ["what", "without, events/s", "with, events/s", "costs, processor", "costs, wall clock"],
         rows,
     )

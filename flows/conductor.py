@@ -89,15 +89,20 @@ def engagement(step_id: str, up: KeyedStream[Chunk], config: ConductorConfig) ->
     scorer = Scorer(config.score)
 
     def logic(resume_state: bytes | None) -> _ShardLogic:
-        shard = Shard.restore(config.window, scorer, resume_state) if resume_state else Shard(config.window, scorer)
-        return _ShardLogic(shard, scorer)
+        shard = (
+            Shard.restore(config.window, scorer, resume_state, config.shards)
+            if resume_state
+            else Shard(config.window, scorer)
+        )
+        return _ShardLogic(shard, scorer, config.shards)
 
     return op.stateful_batch("shards", up, logic)
 
 
 class _ShardLogic(StatefulBatchLogic[Chunk, Records, bytes]):
-    def __init__(self, shard: Shard, scorer: Scorer) -> None:
+    def __init__(self, shard: Shard, scorer: Scorer, shards: int) -> None:
         self._shard = shard
+        self._shards = shards
         self._scorer = scorer
 
     def on_batch(self, values: list[Chunk]) -> tuple[Iterable[Records], bool]:
@@ -112,4 +117,4 @@ class _ShardLogic(StatefulBatchLogic[Chunk, Records, bytes]):
         return [batch for batch in out if batch], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> bytes:
-        return self._shard.snapshot()
+        return self._shard.snapshot(self._shards)

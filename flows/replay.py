@@ -9,7 +9,7 @@ from pathlib import Path
 from bytewax.testing import cluster_main
 
 from flows.conductor import ConductorConfig, build
-from schemas.errors import AttuneError
+from schemas.errors import AttuneError, ConfigError
 from sinks.jsonl import JsonlSink
 from sources import files
 
@@ -39,6 +39,8 @@ def replay(
     Raises:
         ConfigError: a file can't be read or the folder can't be written to.
     """
+    if list(paths).count(files.STDIN) > 1:
+        raise ConfigError("standard input (-) can be read once only; name it once")
     logs = [files.log(path) for path in paths]
     sink = JsonlSink(out, workers)
     read = files.Progress()

@@ -29,7 +29,7 @@ _SEED, _STIR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
 """The golden ratio's bits, and an odd multiplier of MurmurHash3's finaliser (A. Appleby, public domain)."""
 
 _session_of = attrgetter("tenant_id", "session_id")
-_last = itemgetter(-1)
+_first, _last = itemgetter(0), itemgetter(-1)
 
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
 _UNWINDOWED = Counter("attune_records_unwindowed_total", "Inbound records of types that belong to no window")
@@ -169,12 +169,14 @@ class BatchDecoder:
     def _try(self, values: list[bytes | None]) -> list[Event] | None:
         """Decode values together; None if any of them is bad.
 
-        Joined by line feeds, not by commas in brackets: three malformed records can make three valid elements, but no
-        two lines make one. The decoder skips blank lines, but a record that ends with a brace is none, so as many
-        events as records means one event of each record, wherever line feeds stand.
+        Joined by line feeds, not by commas in brackets: three malformed records can make three valid elements. The
+        decoder does not stop at a line feed either: an object may go on behind it, and one record may hold two. But no
+        string holds a line feed, and where one record ends with a closing brace and the next begins with an opening
+        one, no object can be open between them. So every record holds whole events, and as many events as records means
+        one of each.
         """
         try:
-            if bytes(map(_last, values)) != b"}" * len(values):  # type: ignore[arg-type]  # None: the TypeError below
+            if bytes(map(_first, values)) != b"{" * len(values) or bytes(map(_last, values)) != b"}" * len(values):  # type: ignore[arg-type]  # None: the TypeError below
                 return None
             joined = b"\n".join(values)  # type: ignore[arg-type]  # none is None by now
             if len(joined) > MAX_RECORD_BYTES and max(map(len, values)) > MAX_RECORD_BYTES:  # type: ignore[arg-type]  # as above

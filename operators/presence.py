@@ -118,6 +118,8 @@ class Pieces:
         ends[:-1] = self.starts[1:]
         self.ends = ends
         self._next = np.roll(np.arange(m), -1)
+        self._by_session: Int64s | None = None
+        self._session_at = np.zeros(0, np.int64)
 
     def head_counts(self, axis: Axis) -> HeadCounts:
         """Count heads at every tick; a tick T knows the events before T."""
@@ -159,7 +161,13 @@ class Pieces:
         ``times`` are the times of all events by position, in which a presence that runs out between two events finds
         its place.
         """
-        mine = np.flatnonzero(self.session == session)
+        if self._by_session is None:
+            self._by_session = np.argsort(self.session, kind="stable")
+            last = int(self.session.max(initial=-1))
+            self._session_at = np.searchsorted(self.session[self._by_session], np.arange(last + 2))
+        if session + 1 >= len(self._session_at):
+            return np.zeros(len(positions), np.int64)
+        mine = self._by_session[self._session_at[session] : self._session_at[session + 1]]
         begin = self.position[mine]
         until = np.where(self.ends[mine], NEVER, self.position[self._next[mine]])
         low, high = int(positions[0]), int(positions[-1]) + 1

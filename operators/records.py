@@ -127,7 +127,11 @@ def untimely(chunk: Chunk, judged: Judged, config: WindowConfig) -> Records:
         _untimely(letters, chunk, at, "early", Detail("ts", expected, f"{ahead} ms ahead"))
     for at in judged.late.tolist():
         behind = int(chunk.stream_time[at] - chunk.ts[at])
-        detail = Detail("ts", "a tick that is not closed yet", f"{chunk.ts[at]}, {behind} ms behind stream time")
+        detail = Detail(
+            "ts",
+            "a tick that is not closed yet",
+            f"{chunk.ts[at]}, with its record's stream time {behind} ms beyond it",
+        )
         _untimely(letters, chunk, at, "late", detail)
     return letters.records
 

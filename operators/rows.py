@@ -1,4 +1,4 @@
-"""Where a shard keeps its sessions and their users: one row each, as columns that grow, shrink and pack into bytes."""
+"""Where a shard keeps its sessions and their users: one row each, as columns that grow and pack into bytes."""
 
 from typing import Any, ClassVar
 

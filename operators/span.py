@@ -169,10 +169,11 @@ class Span:
         asked = set(session.tolist())
         if polls:
             asked |= {i for i in np.flatnonzero(self.kept).tolist() if int(self.row[i]) in polls}
+        poll_at = np.searchsorted(session, np.arange(len(self.row) + 1))
         for i in sorted(asked):
             state = polls.get(int(self.row[i])) if self.kept[i] else None
             state = state or Polls()
-            changes = state.take(self._poll_events(i, at[session == i]), self.config.poll_timeout_ms)
+            changes = state.take(self._poll_events(i, at[poll_at[i] : poll_at[i + 1]]), self.config.poll_timeout_ms)
             ticks = slice(self.tick_at[i], self.tick_at[i + 1])
             times = self.tick_ts[ticks]
             which = np.searchsorted([c.ts for c in changes], times, side="left") - 1

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.columns import Column, Flags, Int64s, first_of_runs, sort_by
+from operators.config import NEVER
 from operators.kinds import ORDER_MATTERS
 
 _MANY = 64
@@ -118,6 +119,13 @@ class Waiting:
             self._add(events)
         return events, self._names.get(events.name)
 
+    def earliest(self, rows: Int64s, capacity: int) -> Int64s:
+        """Return the time of each row's earliest event; ``NEVER`` where none waits."""
+        first = np.full(capacity, NEVER)
+        for _, block in self._blocks:
+            np.minimum.at(first, block.row, block.ts)
+        return first[rows]
+
     def close(self, horizon_by_row: Int64s, count_by_row: Int64s) -> tuple[Events, int]:
         """Remove the events before their row's horizon (ms; rows that are not meant: far in the past).
 
@@ -173,7 +181,8 @@ class Waiting:
         if not len(tied):
             return events.take(order), 0
         # Repeats with different content are a fault of the sender; content decides which counts, not arrival.
-        content = zip(named, events.kind[order[tied]].tolist(), events.user[order[tied]].tolist(), strict=True)
+        contents = (column[order[tied]].tolist() for column in (events.kind, events.user, events.poll))
+        content = zip(named, *contents, strict=True)
         ranked = sorted(range(len(tied)), key=list(content).__getitem__)
         order[tied] = order[tied[np.array(ranked, np.int64)]]
         keep = np.ones(len(order), np.bool_)

@@ -40,7 +40,7 @@ class Judged:
 class Shard:
     """The sessions of one shard. Feed it chunks, then close what is due.
 
-    All that it returns depends on the events alone, not on how they were cut into chunks or when it was called. Its
+    All that it returns depends on the events of its partitions' logs alone, not on how they were cut into chunks. Its
     state is bounded by the sessions that live and their users; a session's is freed when it ends.
     """
 
@@ -107,7 +107,9 @@ class Shard:
             if not len(rows):
                 return
             for some, horizon in self._portions(rows):
+                cut = some[horizon < self._horizon(some)]
                 yield self._close(some, horizon)
+                self._skip_silence(cut)
 
     def _horizon(self, rows: Int64s) -> Int64s:
         """Return up to where the rows' ticks are closed: the later of watermark and stream time, both less delays."""
@@ -141,12 +143,25 @@ class Shard:
         sessions = self.sessions
         begin = sessions.due[rows]
         horizon = np.minimum(self._horizon(rows), begin + MOST_TICKS_OF_ONE * PANE_MS)
-        ticks = np.cumsum((horizon - begin) // PANE_MS + 1)
+        ends = np.maximum(begin, sessions.last[rows] + self.config.session_timeout_ms)
+        latest = np.where(sessions.waiting[rows] > 0, horizon, np.minimum(horizon, ends))
+        ticks = np.cumsum((latest - begin) // PANE_MS + 1)
         part = ticks // MOST_TICKS
         for which in range(int(part[-1]) + 1):
             mine = part == which
             if mine.any():
                 yield rows[mine], horizon[mine]
+
+    def _skip_silence(self, rows: Int64s) -> None:
+        """Let rows whose portion ended in silence go on at their next event: a log may leap over years."""
+        sessions = self.sessions
+        none = sessions.start[rows] == NO_START
+        rows = rows[(sessions.waiting[rows] > 0) & (none | sessions.silent[rows])]
+        if not len(rows):
+            return
+        ends = sessions.last[rows] + self.config.session_timeout_ms
+        ends = np.where(sessions.start[rows] == NO_START, NEVER, -(-ends // PANE_MS) * PANE_MS)
+        sessions.due[rows] = np.minimum(next_tick(self._waiting.earliest(rows, sessions.capacity)), ends)
 
     def _close(self, rows: Int64s, horizon: Int64s) -> Closed:
         by_row = np.full(self.sessions.capacity, LONG_AGO)
@@ -158,8 +173,11 @@ class Shard:
         scores = self._scorer.score(signals)
         return settle(span, signals, scores, self.users, self.polls, self._scorer.config)
 
-    def snapshot(self) -> bytes:
-        """Pack the whole state into bytes. Rows are renumbered: their numbers mean nothing outside."""
+    def snapshot(self, shards: int = 1) -> bytes:
+        """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with.
+
+        Rows are renumbered: their numbers mean nothing outside.
+        """
         sessions = self.sessions
         rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
         renumbered = np.zeros(max(sessions.capacity, 1), np.int64)
@@ -174,18 +192,24 @@ class Shard:
             "keys": [sessions.keys[row] for row in rows.tolist()],
             "event_ids": event_ids,
             "clocks": self._clocks,
+            "shards": shards,
             "polls": {int(renumbered[row]): polls for row, polls in self.polls.items()},
         }
         return pack(meta, columns)
 
     @classmethod
-    def restore(cls, config: WindowConfig, scorer: Scorer, packed: bytes) -> "Shard":
+    def restore(cls, config: WindowConfig, scorer: Scorer, packed: bytes, shards: int = 1) -> "Shard":
         """Return the shard that a snapshot was taken of."""
         meta, columns = unpack(packed)
         if meta["version"] != SNAPSHOT_VERSION:
             raise TerminalError(
                 f"The recovery store holds state of version {meta['version']}; this release reads {SNAPSHOT_VERSION}. "
                 "Finish with the release that wrote it, or start with an empty recovery folder."
+            )
+        if meta["shards"] != shards:
+            raise TerminalError(
+                f"The recovery store was made with window.shards = {meta['shards']}, got {shards}: sessions would be "
+                f"in two places. Set it to {meta['shards']}, or start with an empty recovery folder."
             )
         shard = cls(config, scorer)
         keys = meta["keys"]

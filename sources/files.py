@@ -1,10 +1,13 @@
 """A recorded log as a source: files of JSON lines, merged by `ts` into one stream, for a replay without servers."""
 
+import contextlib
 import gzip
 import io
+import re
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,9 @@ class _Stamp(msgspec.Struct, gc=False):
 _stamps = msgspec.json.Decoder(_Stamp)
 
 
+_ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
 @dataclass(frozen=True)
 class Log:
     """A file of a replay: how errors and dead letters call it, and how to open it."""
@@ -58,13 +64,15 @@ def log(path: str) -> Log:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}). Give files of JSON lines, plain or .gz."
         ) from error
+    # The name goes into dead letters and their ids: no control characters there, and no halves of a surrogate pair.
+    name = _ODD.sub(lambda odd: f"\\x{ord(odd[0]) & 0xFF:02x}", path)
     if path.endswith(".gz"):
-        return Log(path, lambda: io.BufferedReader(gzip.open(path)))
-    return Log(path, lambda: Path(path).open("rb"))
+        return Log(name, lambda: io.BufferedReader(gzip.open(path)))
+    return Log(name, lambda: Path(path).open("rb"))
 
 
 class Progress:
-    """How many bytes of the files have been read, for whoever shows it; read from another thread."""
+    """How many records of the files have been read, for whoever shows it; read from another thread."""
 
     def __init__(self) -> None:
         self.records = 0
@@ -86,7 +94,7 @@ class _Lane:
             with self._source.open() as file:
                 while lines := _lines(file):
                     yield lines
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise AttuneError(
                 f"{self._source.name}: reading stopped after line {self.line} ({error}). Is the file complete?"
             ) from error
@@ -103,10 +111,11 @@ class _Lane:
 
     def _timestamps(self, lines: list[bytes]) -> Int64s:
         """Return each line's ``ts``; where there is none to go by, the highest so far."""
-        try:
-            found = [stamp.ts for stamp in _stamps.decode_lines(b"\n".join(lines))]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = []
+        found: list[int] = []
+        # Only lines that begin and end as objects may be decoded together: see operators.decode.
+        if all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                found = [stamp.ts for stamp in _stamps.decode_lines(b"\n".join(lines))]
         if len(found) != len(lines):
             found = [_stamp(line) for line in lines]
         ts = np.fromiter((t if 0 <= t <= self._latest else -1 for t in found), np.int64, len(found))

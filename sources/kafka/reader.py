@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from schemas.batches import Int64s
 from schemas.errors import TerminalError
+from schemas.inbound import MAX_TS
 from sources.kafka.faults import Faults
 from sources.kafka.settings import SourceConfig
 
@@ -140,7 +141,8 @@ class Reader:
             return
         n = len(run)
         offset = np.fromiter(map(Message.offset, run), np.int64, n)
-        record_ts = np.fromiter([ts for _, ts in map(Message.timestamp, run)], np.int64, n)
+        # A record without a timestamp has -1; a sender's own may be anything.
+        record_ts = np.clip(np.fromiter([ts for _, ts in map(Message.timestamp, run)], np.int64, n), 0, MAX_TS)
         state.reached = int(offset[-1]) + 1
         yield Read(topic, list(map(Message.value, run)), record_ts, offset, sum(map(len, run)))
 

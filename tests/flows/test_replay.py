@@ -135,6 +135,20 @@ def test_on_change_tells_less_and_nothing_else(log: list[LogRecord], tmp_path: P
                 last = tick
 
 
+def test_odd_file_names_and_damage(tmp_path: Path) -> None:
+    odd = write(tmp_path / "two\nlines.jsonl", [b"{"])
+    replay([odd], tmp_path / "out")
+    (letter,) = [record for record in told(tmp_path / "out") if isinstance(record, DeadLetter)]
+    assert letter.topic.endswith("two\\x0alines.jsonl")
+    damaged = bytearray(gzip.compress(Random(1).randbytes(50_000)))
+    damaged[60:64] = b"\xff\xff\xff\xff"
+    (tmp_path / "damaged.jsonl.gz").write_bytes(damaged)
+    with pytest.raises(AttuneError, match=r"damaged\.jsonl\.gz: reading stopped"):
+        replay([str(tmp_path / "damaged.jsonl.gz")], tmp_path / "out")
+    with pytest.raises(ConfigError, match="once only"):
+        replay(["-", "-"], tmp_path / "out")
+
+
 def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.jsonl: cannot be read"):
         replay([str(tmp_path / "missing.jsonl")], tmp_path / "out")

@@ -173,6 +173,16 @@ def test_three_halves_do_not_make_a_whole() -> None:
         assert len(letters(found)) + len(used(found)) == len(values)
 
 
+def test_an_object_over_two_records_is_none() -> None:
+    """Two halves that end and begin as objects may, beside a record of two events: the count alone would be right."""
+    head = GOOD.replace(b'"ts"', b'"x":{},"ts"').split(b',"ts"')[0]
+    tail = b',"ts"' + GOOD.split(b',"ts"')[1]
+    assert json.loads(head + b"\n" + tail)["ts"] == 1_000
+    found = decode([head, tail, GOOD + GOOD])
+    assert not used(found)
+    assert [letter.reason for letter in letters(found)] == ["malformed_json"] * 3
+
+
 def test_one_bad_record_does_not_touch_its_neighbours() -> None:
     values = [msgspec.json.encode(ChatMessage(str(i), "t", f"s{i % 7}", "u", i, "x")) for i in range(2_000)]
     broken: list[bytes | None] = [*values]

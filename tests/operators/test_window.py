@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.config import ScoreConfig, WindowConfig
+from operators.decode import BatchDecoder
+from operators.engagement import Scorer
+from operators.window import Shard
+from schemas.errors import TerminalError
+from schemas.registry import INBOUND_TOPICS
 from tests.compare import assert_same_dead, assert_same_records
+from tests.events import event, numbered, record
 from tests.live_log import live_event_log
 from tests.model import Defaults, LogRecord, reference
 from tests.running import lines, raw_batches, run, window_config
@@ -70,3 +77,36 @@ def test_a_live_event_shuffled_cut_and_restarted(seed: int) -> None:
     assert whole == lines(run(raw_batches(shuffled, cuts), shards=3, restarts=range(0, 30, 4)))
     expected = reference(log)
     assert_same_records([*expected.engagement, *expected.sessions], run(raw_batches(log)).told)
+
+
+def test_a_leap_over_years_takes_no_time() -> None:
+    """A key that is silent for decades is not walked through tick by tick."""
+    times = [0, 3_600_000, 1_700_000_000_000, 1_700_000_100_000]
+    lines = [event("reaction", ts, event_id=f"e{ts}") for ts in times]
+    log = numbered([record(line, ts, INBOUND_TOPICS[0]) for line, ts in zip(lines, times, strict=True)])
+    expected = reference(log)
+    window = WindowConfig()
+    shard = Shard(window, Scorer(ScoreConfig()))
+    closings = 0
+    for batch in raw_batches(log):
+        for _, chunk in BatchDecoder(1, window)(batch).chunks:
+            shard.feed(chunk)
+            closings += sum(1 for _ in shard.close())
+    assert closings < 20
+    assert_same_records([*expected.engagement, *expected.sessions], run(raw_batches(log)).told)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_portions_do_not_matter(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = random_log(seed + 100, 300)
+    whole = lines(run(raw_batches(log)))
+    monkeypatch.setattr("operators.window.MOST_TICKS", 7)
+    monkeypatch.setattr("operators.window.MOST_TICKS_OF_ONE", 3)
+    assert lines(run(raw_batches(log, [60, 200]))) == whole
+
+
+def test_another_number_of_shards_is_refused() -> None:
+    scorer = Scorer(ScoreConfig())
+    packed = Shard(WindowConfig(), scorer).snapshot(4)
+    with pytest.raises(TerminalError, match=r"window\.shards = 4, got 2"):
+        Shard.restore(WindowConfig(), scorer, packed, 2)
