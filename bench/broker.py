@@ -42,7 +42,7 @@ def running(address: str | None) -> Iterator[str | None]:
         yield address
         return
     try:
-        fix_kafka._require()
+        fix_kafka.require()
     except (pytest.skip.Exception, pytest.fail.Exception) as missing:
         console.print(f"Not measured: {missing}; or name a broker with --kafka.", highlight=False)
         yield None

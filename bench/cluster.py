@@ -19,7 +19,7 @@ from flows.processes import loopback_addresses
 from schemas.batches import RawBatch
 
 PARTITIONS = 2
-BATCH = 16_384
+BATCH = 65_536
 DEADLINE_S = 120.0
 
 

@@ -27,7 +27,7 @@ from sources.kafka import KafkaSource, SourceConfig
 SESSIONS = 1_000
 DEADLINE_S = 180.0
 EPOCH_S = 10.0
-BATCH = 16_384
+BATCH = 65_536
 
 
 def parser() -> argparse.ArgumentParser:

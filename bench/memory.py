@@ -33,7 +33,7 @@ from operators.window import Shard
 from schemas.batches import RawBatch
 from schemas.inbound import PageView
 
-BATCH = 16_384
+BATCH = 65_536
 TICKS = 5
 TICK_BOUND_S = 2.5
 """A tick of 100,000 sessions must be over in half the time to the next one."""

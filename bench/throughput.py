@@ -20,7 +20,7 @@ from schemas.batches import RawBatch
 from schemas.inbound import AnyEvent
 
 NO_EPOCHS = timedelta(days=1)
-BATCH = 16_384
+BATCH = 65_536
 """Records in a batch: what the Kafka source hands on at most."""
 
 

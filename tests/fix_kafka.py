@@ -147,7 +147,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if address := os.environ.get("ATTUNE_TEST_KAFKA"):
         yield address
         return
-    _require()
+    require()
     broker = Broker(tmp_path_factory.mktemp("kafka"))
     broker.start()
     try:
@@ -159,7 +159,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def kafka_broker(tmp_path: Path) -> Iterator[Broker]:
     """Give a running broker of the test's own."""
-    _require()
+    require()
     broker = Broker(tmp_path)
     broker.start()
     try:
@@ -179,7 +179,7 @@ def _java(folder: Path) -> list[str]:
     return ["java", *JVM, f"-Djava.io.tmpdir={folder}", "-cp", f"{LIBS}/*"]
 
 
-def _require() -> None:
+def require() -> None:
     """Fetch the broker if it is not there; skip without the means to, or fail where it is required."""
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if missing:
