@@ -34,7 +34,7 @@ PASSING_CLASSES = (
     "58",  # system error: I/O
 )
 PASSING_STATES = (
-    "25006",  # read-only transaction: this is the standby for now
+    "25006",  # read-only transaction: this server is the standby at the moment
     "25P03",  # idle in transaction for too long
     "25P04",  # transaction timeout
     "55P03",  # lock not available in time
