@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Column = npt.NDArray[Any]
+Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
@@ -87,13 +88,17 @@ def first_of_runs(*keys: Column) -> Flags:
     return first
 
 
-def last_where(flags: Flags) -> Int64s:
+def last_where(flags: Flags, places: Int32s | None = None) -> Int32s:
     """Return for each place the last place up to it where the flag is set, -1 where none is.
+
+    ``places`` are 0, 1, 2, ... of shape (n,), for a caller who asks several times.
 
     >>> last_where(np.array([False, True, False, True])).tolist()
     [-1, 1, 1, 3]
     """
-    return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), -1))
+    if places is None:
+        places = np.arange(len(flags), dtype=np.int32)
+    return np.maximum.accumulate(np.where(flags, places, np.int32(-1)))
 
 
 def pack(meta: Any, columns: Mapping[str, Column]) -> bytes:

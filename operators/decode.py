@@ -1,9 +1,8 @@
 """From bytes to columns: decode a batch at once, set aside only what is bad, and split the rest by shard."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from operator import attrgetter, itemgetter
 
 import msgspec
 import numpy as np
@@ -16,7 +15,7 @@ from operators.kinds import IS_POLL, KIND, WINDOWED
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.inbound import MAX_RECORD_BYTES, AnyEvent, Event
 
-_RUN = 1_024
+_RUN = 2_048
 """Records that are decoded together: their objects stay in the processor's cache until they are columns."""
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""
@@ -28,8 +27,10 @@ _NO_CONTROLS = ("tenant_id", "session_id", "user_id")
 _SEED, _STIR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
 """The golden ratio's bits, and an odd multiplier of MurmurHash3's finaliser (A. Appleby, public domain)."""
 
-_session_of = attrgetter("tenant_id", "session_id")
-_first, _last = itemgetter(0), itemgetter(-1)
+_MASK = np.array([(1 << 8 * kept) - 1 for kept in range(9)], np.uint64)
+"""Keeps the first 0 to 8 bytes of a (little-endian) word."""
+
+_OPENING, _CLOSING = b"{}"
 
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
 _UNWINDOWED = Counter("attune_records_unwindowed_total", "Inbound records of types that belong to no window")
@@ -38,44 +39,62 @@ _UNWINDOWED = Counter("attune_records_unwindowed_total", "Inbound records of typ
 def digests(ids: list[str]) -> UInt64s:
     """Return 64 bits for each id, the same in every process and run; no id may hold a NUL.
 
-    Ids are laid out as rows of 8-byte words, and each word is stirred into its row's number, whole columns at a time:
-    a fifth of the time of a dictionary that remembers a slower digest. Two of a session's 100,000 users share a number
-    with a probability of 3e-10. It is no defence against someone who may choose his user ids: he could make two of
-    them count as one in his own session.
+    Each 8-byte word of an id is stirred into its number, whole columns at a time: a fifth of the time of a dictionary
+    that remembers a slower digest. Two of a session's 100,000 users share a number with a probability of 3e-10. It is
+    no defence against someone who may choose his user ids: he could make two of them count as one in his own session.
 
     >>> digests(["anna", "bert"]).tolist() == [digests(["anna"])[0], digests(["bert"])[0]]
     True
     """
-    if not ids:
+    n = len(ids)
+    if not n:
         return np.zeros(0, np.uint64)
-    try:
-        rows = np.array(ids, f"S{-(-max(map(len, ids)) // 8) * 8}")
-    except UnicodeEncodeError:
-        encoded = [ident.encode() for ident in ids]
-        rows = np.array(encoded, f"S{-(-max(map(len, encoded)) // 8) * 8}")
-    words = rows.view(np.uint64).reshape(len(ids), -1)
-    number = np.full(len(ids), _SEED)
-    for i in range(words.shape[1]):
-        word = words[:, i]
+    text = ("\0".join(ids) + "\0" * 8).encode()
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)[:n]
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    words = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))  # the 8 bytes from each byte on
+    number = np.full(n, _SEED)
+    for at in range(0, int(lengths.max()), 8):
+        left = lengths - at
+        word = words[np.minimum(starts + at, len(words) - 1)] & _MASK[np.clip(left, 0, 8)]
         stirred = (number ^ word) * _STIR
         stirred ^= stirred >> np.uint64(32)
-        # A row's padding must not count, or the digest would depend on the longest id beside it.
-        number = np.where(word != 0, stirred, number) if i else stirred
+        # What is beyond an id's end must not count, or its number would depend on the longest id beside it.
+        number = np.where(left > 0, stirred, number)
     return number
 
 
-class _Sessions(dict[tuple[str, str], int]):
-    """Numbers the sessions (tenant and session id) that a decoder has seen, and remembers the key and shard of each."""
+class _Sessions:
+    """Numbers the sessions that a decoder has seen, and remembers the key and shard of each.
+
+    A table for each tenant, so that a run of one tenant's records is looked up by session id alone.
+    """
 
     def __init__(self, shards: int) -> None:
-        super().__init__()
         self._shards = shards
+        self._by_tenant: dict[str, _Tenant] = {}
         self.keys_by_number: list[str] = []
         self.shard_by_number = np.zeros(1_024, np.int32)
 
-    def __missing__(self, name: tuple[str, str]) -> int:
-        number = self[name] = len(self.keys_by_number)
-        key = SEPARATOR.join(name)
+    def numbers(self, events: list[Event]) -> Int32s:
+        """Return the number of each event's session, of shape (n,)."""
+        tenants = [event.tenant_id for event in events]
+        sessions = [event.session_id for event in events]
+        if tenants and tenants.count(tenants[0]) == len(tenants):
+            return np.fromiter(map(self._tenant(tenants[0]).__getitem__, sessions), np.int32, len(events))
+        tables = {tenant: self._tenant(tenant) for tenant in set(tenants)}
+        pairs = zip(tenants, sessions, strict=True)
+        return np.fromiter((tables[tenant][session] for tenant, session in pairs), np.int32, len(events))
+
+    def _tenant(self, tenant: str) -> "_Tenant":
+        table = self._by_tenant.get(tenant)
+        if table is None:
+            table = self._by_tenant[tenant] = _Tenant(tenant, self._add)
+        return table
+
+    def _add(self, key: str) -> int:
+        number = len(self.keys_by_number)
         self.keys_by_number.append(key)
         if number >= len(self.shard_by_number):
             self.shard_by_number = np.concatenate([self.shard_by_number, np.zeros_like(self.shard_by_number)])
@@ -84,9 +103,22 @@ class _Sessions(dict[tuple[str, str], int]):
 
     def forget_if_full(self) -> None:
         """Start anew when there are too many."""
-        if len(self) > _CACHE:
-            self.clear()
+        if len(self.keys_by_number) > _CACHE:
+            self._by_tenant.clear()
             self.keys_by_number.clear()
+
+
+class _Tenant(dict[str, int]):
+    """The numbers of a tenant's sessions, by session id; one that is new gets the next."""
+
+    def __init__(self, tenant: str, add: Callable[[str], int]) -> None:
+        super().__init__()
+        self._prefix = tenant + SEPARATOR
+        self._add = add
+
+    def __missing__(self, session: str) -> int:
+        number = self[session] = self._add(self._prefix + session)
+        return number
 
 
 def shard_of(key: str, shards: int) -> int:
@@ -176,20 +208,23 @@ class BatchDecoder:
         one of each.
         """
         try:
-            if bytes(map(_first, values)) != b"{" * len(values) or bytes(map(_last, values)) != b"}" * len(values):  # type: ignore[arg-type]  # None: the TypeError below
+            lengths = np.fromiter(map(len, values), np.int64, len(values))  # type: ignore[arg-type]  # None: the TypeError below
+            if lengths.min() < 2 or lengths.max() > MAX_RECORD_BYTES:
                 return None
             joined = b"\n".join(values)  # type: ignore[arg-type]  # none is None by now
-            if len(joined) > MAX_RECORD_BYTES and max(map(len, values)) > MAX_RECORD_BYTES:  # type: ignore[arg-type]  # as above
+            text = np.frombuffer(joined, np.uint8)
+            behind = np.cumsum(lengths + 1)
+            if (text[behind - lengths - 1] != _OPENING).any() or (text[behind - 2] != _CLOSING).any():
                 return None
             events: list[Event] = self._decoder.decode_lines(joined)
-        except (TypeError, IndexError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if len(events) != len(values):
             return None
         # A control character inside a JSON string is escaped or, from U+007F on, one of these bytes.
         if b"\\" in joined or b"\x7f" in joined or b"\xc2" in joined:
-            text = "".join([getattr(event, name) for event in events for name in _NO_CONTROLS])
-            if not text.isprintable() and CONTROL.search(text):
+            ids = "".join([getattr(event, name) for event in events for name in _NO_CONTROLS])
+            if not ids.isprintable() and CONTROL.search(ids):
                 return None
         return events
 
@@ -226,7 +261,7 @@ class BatchDecoder:
             poll[polls] = digests([events[i].poll_id.replace("\0", "\\0") for i in polls.tolist()])  # type: ignore[attr-defined]  # polls have one
         return _Columns(
             places,
-            np.fromiter(map(self._sessions.__getitem__, map(_session_of, events)), np.int32, n),
+            self._sessions.numbers(events),
             digests([event.user_id for event in events]),
             poll,
             kind,

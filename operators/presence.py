@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets
-from operators.config import NEVER, PANE_MS, WINDOW_MS, WindowConfig
+from operators.columns import Column, Flags, Int32s, Int64s, first_of_runs, group_by, last_where, offsets
+from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 
 LONG_AGO = -NEVER
 
@@ -78,12 +78,13 @@ class Pieces:
         """
         order = group_by(session, user)
         self.order = order
+        places = np.arange(len(order), dtype=np.int32)
         self.session, self.user, self.ts, self.position = session[order], user[order], ts[order], position[order]
         what = what[order]
         m = len(order)
         self.starts = first_of_runs(self.session, self.user)
         self.is_state = what == STATE
-        first = last_where(self.starts)
+        first = last_where(self.starts, places)
         acts, joins, leaves = what == ACT, what == JOIN, what == LEAVE
 
         at_states = np.flatnonzero(self.is_state)
@@ -94,29 +95,33 @@ class Pieces:
             other[at_states] = column[from_states]
             return other
 
-        def newest(flags: Flags, values: Column, none: Any) -> Column:
-            """Carry the newest flagged value of the same user forward."""
-            at = last_where(flags | self.is_state)
+        def newest(at: Int32s, values: Column, none: Any) -> Column:
+            """Carry the same user's value at these places forward."""
             return np.where(at >= first, values[at], none)
 
-        self.acted = newest(acts, of_states(states.acted, self.ts.copy()), LONG_AGO)
-        self.valid = newest(acts | leaves, of_states(states.valid, np.where(leaves, LONG_AGO, self.ts)), LONG_AGO)
-        self.left = newest(leaves, of_states(states.left, self.ts.copy()), LONG_AGO)
+        last_act = last_where(acts | self.is_state, places)
+        last_leave = last_where(leaves | self.is_state, places)
+        self.acted = newest(last_act, of_states(states.acted, self.ts.copy()), LONG_AGO)
+        self.left = newest(last_leave, of_states(states.left, self.ts.copy()), LONG_AGO)
+        void = of_states(states.valid, np.where(leaves, LONG_AGO, self.ts))
+        self.valid = newest(np.maximum(last_act, last_leave), void, LONG_AGO)
         self.touched = of_states(states.touched, self.ts.copy())
         if config.join_timeout_ms < NEVER:
             before = np.roll(self.touched, 1)
             lapsed = acts & ~self.starts & (self.ts > before + config.join_timeout_ms)
         else:
             lapsed = np.zeros(m, np.bool_)
-        self.joined = newest(joins | leaves | lapsed, of_states(states.joined, joins.copy()), False)
+        last_join = last_where(joins | lapsed | self.is_state, places)
+        self.joined = newest(np.maximum(last_join, last_leave), of_states(states.joined, joins.copy()), False)
         self.present_until = np.where(
             self.joined,
             np.minimum(self.touched, NEVER - config.join_timeout_ms) + config.join_timeout_ms,
             self.valid + config.presence_timeout_ms,
         )
-        ends = np.ones(m, np.bool_)
-        ends[:-1] = self.starts[1:]
-        self.ends = ends
+        self.ends = np.ones(m, np.bool_)
+        self.ends[:-1] = self.starts[1:]
+        self.firsts, self.lasts = np.flatnonzero(self.starts), np.flatnonzero(self.ends)
+        """Where each user's first and last element are, of shape (users,)."""
         self._next = np.roll(np.arange(m), -1)
         self._by_session: Int64s | None = None
         self._session_at = np.zeros(0, np.int64)
@@ -125,13 +130,21 @@ class Pieces:
         """Count heads at every tick; a tick T knows the events before T."""
         base = axis.first[self.session]
         count = axis.count[self.session]
-        begin = np.where(self.is_state, 0, _ticks_until(self.ts, base))
-        until = np.where(self.ends, NEVER, self.ts[self._next])
-        end = np.minimum(_ticks_until(until, base), count)  # exclusive
+
+        def ticks_until(time: Int64s) -> Int64s:
+            """Return how many of the session's ticks are at or before a time (negative: long before the first)."""
+            return (time - base) // PANE_MS + 1
+
+        begun = ticks_until(self.ts)
+        begin = np.where(self.is_state, 0, np.maximum(begun, 0))
+        end = np.where(self.ends, count, np.minimum(begun[self._next], count))  # exclusive
+        end = np.maximum(end, 0)
+        begin = np.minimum(begin, end)
         slot = axis.slots()
         at = slot[self.session]
-        last_slots = slot[1:] - 1
         size = int(slot[-1])
+        is_tick = np.ones(size, np.bool_)
+        is_tick[slot[1:] - 1] = False
 
         def edges(ticks: Int64s) -> Int64s:
             return np.bincount(at + ticks, minlength=size)
@@ -139,20 +152,19 @@ class Pieces:
         def run(stop: Int64s, start: Int64s, ups: Int64s) -> Int64s:
             """Count users over their runs [start, min(stop, end)); one that is over before it begins cancels out."""
             downs = edges(np.maximum(np.minimum(stop, end), start))
-            return np.delete(np.cumsum(ups - downs), last_slots)
+            counts: Int64s = np.cumsum(ups - downs)[is_tick]
+            return counts
 
-        absent = _ticks_until(self.present_until, base)
-        idle = _ticks_until(self.acted + WINDOW_MS, base)
-        gone = _ticks_until(np.maximum(self.present_until, self.left) + WINDOW_MS, base)
-        begin = np.minimum(begin, end)
+        absent, left = ticks_until(self.present_until), ticks_until(self.left)
+        idle = ticks_until(self.acted) + PANES
         ups = edges(begin)
         absent_begin = np.minimum(np.maximum(begin, absent), end)
         return HeadCounts(
             connected=run(absent, begin, ups),
             active=run(idle, begin, ups),
             present_or_active=run(np.maximum(absent, idle), begin, ups),
-            present_in_window=run(gone, begin, ups),
-            left=run(_ticks_until(self.left + WINDOW_MS, base), absent_begin, edges(absent_begin)),
+            present_in_window=run(np.maximum(absent, left) + PANES, begin, ups),
+            left=run(left + PANES, absent_begin, edges(absent_begin)),
         )
 
     def present_after(self, session: int, positions: Int64s, times: Int64s) -> Int64s:
@@ -176,9 +188,3 @@ class Pieces:
         began = np.searchsorted(np.sort(begin), positions, side="right")
         ended = np.searchsorted(np.sort(end), positions, side="right")
         return began - ended
-
-
-def _ticks_until(time: Int64s, base: Int64s) -> Int64s:
-    """Return how many ticks, counted from ``base``, are at or before a time; at least 0. The next one is beyond it."""
-    count: Int64s = np.maximum((time - base) // PANE_MS + 1, 0)
-    return count

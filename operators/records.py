@@ -34,34 +34,35 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     """Encode the ticks that are told."""
     told = np.flatnonzero(closed.told)
     signals, scores = closed.signals, closed.scores
-    about = [
-        _about(closed.keys[i], start)
-        for i, start in zip(closed.session[told].tolist(), closed.start[closed.session[told]].tolist(), strict=True)
-    ]
+    starts = closed.start.tolist()
+    about = list(map(_about, closed.keys, starts))
+    heads = [prefix + "engagement/" for _, _, prefix in about]
+    session = closed.session[told].tolist()
     ts = closed.ts[told].tolist()
-    ids = [f"{prefix}engagement/{t}" for (_, _, prefix), t in zip(about, ts, strict=True)]
-    tenants, sessions = [a[0] for a in about], [a[1] for a in about]
+    tick_names = {t: str(t) for t in set(ts)}
+    ids = [heads[i] + tick_names[t] for i, t in zip(session, ts, strict=True)]
+    tenants, sessions = [about[i][0] for i in session], [about[i][1] for i in session]
     score = scores.score[told]
     payloads = [
         _encode(
             Engagement(
                 id=ident,
                 tenant_id=tenant,
-                session_id=session,
+                session_id=name,
                 ts=t,
-                session_start=start,
+                session_start=starts[i],
                 score=value,
-                category=name,
+                category=level,
                 signals=of_window,
                 contributions=parts,
             )
         )
-        for ident, tenant, session, t, start, value, name, of_window, parts in zip(
+        for ident, tenant, name, t, i, value, level, of_window, parts in zip(
             ids,
             tenants,
             sessions,
             ts,
-            closed.start[closed.session[told]].tolist(),
+            session,
             score.tolist(),
             scorer.categories(score),
             map(

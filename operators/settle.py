@@ -78,7 +78,7 @@ def settle(
     np.maximum.at(score_peak, at, scores.score[alive])
     peak_connected = np.where(span.kept, table.peak_connected[kept], 0)
     np.maximum.at(peak_connected, at, signals.connected_users[alive])
-    user_count = np.bincount(span.pieces.session[span.pieces.starts], minlength=n)
+    user_count = np.bincount(span.pieces.session[span.pieces.firsts], minlength=n)
 
     done = np.flatnonzero(span.finished)
     ended = Ended(
@@ -168,16 +168,14 @@ def _told(span: Span, score: Floats, alive: Flags, config: ScoreConfig) -> tuple
 def _keep_known_users(span: Span, users: Users) -> None:
     """Store each known user of the living sessions as his last element left him."""
     pieces = span.pieces
-    ends, starts = np.flatnonzero(pieces.ends), np.flatnonzero(pieces.starts)
-    known = pieces.is_state[starts] & ~span.finished[pieces.session[ends]]
-    users.put(span.entries[pieces.order[starts[known]]], _states(pieces, ends[known]))
+    known = pieces.is_state[pieces.firsts] & ~span.finished[pieces.session[pieces.lasts]]
+    users.put(span.entries[pieces.order[pieces.firsts[known]]], _states(pieces, pieces.lasts[known]))
 
 
 def _add_new_users(span: Span, users: Users) -> None:
     """Store the users that living sessions did not have before."""
     pieces = span.pieces
-    ends, starts = np.flatnonzero(pieces.ends), np.flatnonzero(pieces.starts)
-    new = ends[~pieces.is_state[starts] & ~span.finished[pieces.session[ends]]]
+    new = pieces.lasts[~pieces.is_state[pieces.firsts] & ~span.finished[pieces.session[pieces.lasts]]]
     rows = span.row[pieces.session[new]]
     order = np.argsort(rows, kind="stable")
     users.append(rows[order], pieces.user[new][order], _states(pieces, new[order]))

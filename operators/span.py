@@ -18,6 +18,11 @@ from operators.presence import ACT, JOIN, LEAVE, STATE, Axis, HeadCounts, Pieces
 from operators.rows import HISTORY, NO_START, Sessions, Users
 from operators.waiting import Events
 
+_ELEMENT = np.full(256, LEAVE, np.int8)
+"""What an event of each kind is to the presence of its user, if it is anything."""
+_ELEMENT[IS_ACT] = ACT
+_ELEMENT[IS_JOIN] = JOIN
+
 
 class Span:
     """Where sessions begin and end, which ticks they have, and what every tick's window holds."""
@@ -26,7 +31,9 @@ class Span:
         """``rows`` are ascending; ``events`` are theirs before their horizons, in order, repeats taken out."""
         self.table, self.rows, self.horizon, self.events, self.config = table, rows, horizon, events, config
         had = table.start[rows] != NO_START
-        place = np.searchsorted(rows, events.row)
+        place_of = np.zeros(table.capacity, np.int64)
+        place_of[rows] = np.arange(len(rows))
+        place = place_of[events.row]
         opens = self._opens(had, place)
         opened = np.bincount(place[opens], minlength=len(rows))
         base = offsets(had + opened)
@@ -118,8 +125,7 @@ class Span:
         self.entries = users.of(self.row[kept])
         owners = np.repeat(kept, self.table.users_count[self.row[kept]])
         personal = np.flatnonzero(IS_PERSONAL[events.kind])
-        kind = events.kind[personal]
-        what = np.where(IS_ACT[kind], ACT, np.where(IS_JOIN[kind], JOIN, LEAVE)).astype(np.int8)
+        what = _ELEMENT[events.kind[personal]]
         none = np.zeros(len(owners), np.int64)
         return Pieces(
             np.concatenate([owners, self.of_event[personal]]),

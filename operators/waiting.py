@@ -88,8 +88,9 @@ class Names:
         """Say that these are needed no more."""
         if not len(numbers):
             return
-        gone = np.bincount(np.searchsorted(self._bases, numbers, side="right") - 1, minlength=len(self._bases))
-        left = [needed - less for needed, less in zip(self._needed, gone.tolist(), strict=True)]
+        # A count for each list, not a search for each number: the lists are few.
+        beyond = [int(np.count_nonzero(numbers >= base)) for base in self._bases] + [0]
+        left = [needed - beyond[i] + beyond[i + 1] for i, needed in enumerate(self._needed)]
         stay = [i for i, needed in enumerate(left) if needed]
         self._bases = [self._bases[i] for i in stay]
         self._lists = [self._lists[i] for i in stay]
