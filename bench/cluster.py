@@ -9,6 +9,8 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
+import msgspec
+import numpy as np
 from bytewax.testing import cluster_main
 
 from bench import events
@@ -16,8 +18,17 @@ from bench.partitions import Partitions
 from bench.sinks import Counting
 from flows.conductor import ConductorConfig, build
 from flows.processes import loopback_addresses
+from operators.chunk import SEPARATOR
+from operators.shards import shards_of
 from schemas.batches import RawBatch
 
+
+class _Named(msgspec.Struct):
+    tenant_id: str
+    session_id: str
+
+
+_NAMED = msgspec.json.Decoder(_Named)
 PARTITIONS = 2
 BATCH = 65_536
 DEADLINE_S = 120.0
@@ -140,6 +151,8 @@ def _member(index: int, mine: list[int], job: Job, barrier: Barrier, pipe: Conne
 
 
 def _half(part: int, job: Job) -> list[RawBatch]:
-    load = events.Load(500, 20, job.rate, prefix=f"p{part}-", seed=part)
-    lines, times = events.payloads(load, job.events // PARTITIONS)
-    return events.batches(lines, times, BATCH, part, ends=False)
+    """Return what Kafka would have in this partition: events keyed by session."""
+    lines, times = events.payloads(events.Load(1_000, 20, job.rate), job.events)
+    keys = [f"{named.tenant_id}{SEPARATOR}{named.session_id}" for named in map(_NAMED.decode, lines)]
+    mine = np.flatnonzero(shards_of(keys, PARTITIONS) == part).tolist()
+    return events.batches([lines[i] for i in mine], [times[i] for i in mine], BATCH, part, ends=False)

@@ -1,7 +1,6 @@
 """From bytes to columns: decode a batch at once, set aside only what is bad, and split the rest by shard."""
 
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import msgspec
@@ -12,6 +11,7 @@ from operators.chunk import SEPARATOR, Chunk, Int32s, UInt8s, UInt64s
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import CONTROL, DeadLetters, diagnose
 from operators.kinds import IS_POLL, KIND, WINDOWED
+from operators.shards import shards_of
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.inbound import MAX_RECORD_BYTES, AnyEvent, Event
 
@@ -74,8 +74,8 @@ class _Sessions:
     def __init__(self, shards: int) -> None:
         self._shards = shards
         self._by_tenant: dict[str, _Tenant] = {}
+        self._shard_by_number = np.zeros(0, np.int32)
         self.keys_by_number: list[str] = []
-        self.shard_by_number = np.zeros(1_024, np.int32)
 
     def numbers(self, events: list[Event]) -> Int32s:
         """Return the number of each event's session, of shape (n,)."""
@@ -87,43 +87,40 @@ class _Sessions:
         pairs = zip(tenants, sessions, strict=True)
         return np.fromiter((tables[tenant][session] for tenant, session in pairs), np.int32, len(events))
 
+    def shards(self, numbers: Int32s) -> Int32s:
+        """Return the shard of each of the sessions with these numbers."""
+        known = len(self._shard_by_number)
+        if known < len(self.keys_by_number):
+            new = shards_of(self.keys_by_number[known:], self._shards)
+            self._shard_by_number = np.concatenate([self._shard_by_number, new])
+        return self._shard_by_number[numbers]
+
     def _tenant(self, tenant: str) -> "_Tenant":
         table = self._by_tenant.get(tenant)
         if table is None:
-            table = self._by_tenant[tenant] = _Tenant(tenant, self._add)
+            table = self._by_tenant[tenant] = _Tenant(tenant, self.keys_by_number)
         return table
-
-    def _add(self, key: str) -> int:
-        number = len(self.keys_by_number)
-        self.keys_by_number.append(key)
-        if number >= len(self.shard_by_number):
-            self.shard_by_number = np.concatenate([self.shard_by_number, np.zeros_like(self.shard_by_number)])
-        self.shard_by_number[number] = shard_of(key, self._shards)
-        return number
 
     def forget_if_full(self) -> None:
         """Start anew when there are too many."""
         if len(self.keys_by_number) > _CACHE:
             self._by_tenant.clear()
+            self._shard_by_number = np.zeros(0, np.int32)
             self.keys_by_number.clear()
 
 
 class _Tenant(dict[str, int]):
-    """The numbers of a tenant's sessions, by session id; one that is new gets the next."""
+    """The numbers of a tenant's sessions, by session id; one that is new gets the next, and its key is appended."""
 
-    def __init__(self, tenant: str, add: Callable[[str], int]) -> None:
+    def __init__(self, tenant: str, keys: list[str]) -> None:
         super().__init__()
         self._prefix = tenant + SEPARATOR
-        self._add = add
+        self._keys = keys
 
     def __missing__(self, session: str) -> int:
-        number = self[session] = self._add(self._prefix + session)
+        number = self[session] = len(self._keys)
+        self._keys.append(self._prefix + session)
         return number
-
-
-def shard_of(key: str, shards: int) -> int:
-    """Return the shard that a session belongs to, 0..shards-1; the same in every process and run."""
-    return zlib.crc32(key.encode()) % shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +271,7 @@ class BatchDecoder:
         running = np.maximum(running, batch.stream_time)
         clock = max(int(running[-1]) if len(batch) else batch.stream_time, batch.clock or 0)
         told = self._passes_a_tick(batch.partition, clock)
-        shard = self._sessions.shard_by_number[columns.number]
+        shard = self._sessions.shards(columns.number)
         for which in range(self._shards):
             mine = np.flatnonzero(shard == which)
             if not len(mine) and not told:

@@ -201,15 +201,20 @@ class Users(Columns):
             self._compact()
 
     def _make_room(self, rows: Int64s, need: Int64s) -> None:
-        """Move blocks that are too small to the end, with room to grow by half (a first user alone gets no more)."""
+        """Give blocks that are too small room to grow by a quarter: the last where it is, the others behind it."""
         if not len(rows):
             return
         sessions = self._sessions
-        room = np.where(need > 1, need + need // 2, need)
+        room = need + need // 4
+        last = sessions.users_at[rows] + sessions.users_room[rows] == self._tail
+        last &= sessions.users_room[rows] > 0
+        self._tail += int((room - sessions.users_room[rows])[last].sum())
+        sessions.users_room[rows[last]] = room[last]
+        rows, room = rows[~last], room[~last]
         at = self._tail + np.cumsum(room) - room
         self._tail += int(room.sum())
         if self._tail > self.capacity:
-            self._grow(max(self._tail, self.capacity * 3 // 2))
+            self._grow(max(self._tail, self.capacity * 5 // 4))
         self._move(rows, at)
         self._garbage += int(sessions.users_room[rows].sum())
         sessions.users_at[rows], sessions.users_room[rows] = at, room

@@ -20,10 +20,12 @@ from operators.span import Span
 from operators.waiting import Events, Waiting, as_columns
 from schemas.errors import TerminalError
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 MOST_TICKS = 200_000
 """Ticks that are closed together: bounds memory when hours are caught up at once."""
 MOST_TICKS_OF_ONE = 4_096
+ROOMY = 4_096
+"""Rows from which on the tables are made anew when most of them are unused."""
 
 _ACCEPTED = Counter("attune_events_accepted_total", "Windowed events that were in time, repeats among them")
 _REPEATS = Counter("attune_events_repeated_total", "Accepted events that were there already, and counted once")
@@ -105,6 +107,7 @@ class Shard:
         while True:
             rows = self._due()
             if not len(rows):
+                self._shrink()
                 return
             for some, horizon in self._portions(rows):
                 cut = some[horizon < self._horizon(some)]
@@ -172,6 +175,11 @@ class Shard:
         signals = span.measure(self.users, self.polls)
         scores = self._scorer.score(signals)
         return settle(span, signals, scores, self.users, self.polls, self._scorer.config)
+
+    def _shrink(self) -> None:
+        """Begin with small tables again when three quarters are unused: a rush is not paid for until the next start."""
+        if self.sessions.capacity > ROOMY and 4 * len(self.sessions) < self.sessions.capacity:
+            self.__dict__.update(Shard.restore(self.config, self._scorer, self.snapshot()).__dict__)
 
     def snapshot(self, shards: int = 1) -> bytes:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with.

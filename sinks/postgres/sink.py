@@ -7,7 +7,6 @@ until the queue is full. It must be a ``FixedPartitionedSink``: recovery does no
 import threading
 import time
 import weakref
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -111,10 +110,6 @@ class PostgresSink(FixedPartitionedSink[Records, None]):
     def list_parts(self) -> list[str]:
         """Return the names of all parts; the engine shares them out among the workers."""
         return [f"{part:04d}" for part in range(self._config.parts)]
-
-    def part_fn(self, item_key: str) -> int:
-        """Return the same number for the same key, in every process."""
-        return zlib.crc32(item_key.encode())
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> PostgresPart:
         """Start a part; there is never a state to resume from."""

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from operators.config import WindowConfig
 from operators.deadletters import MAX_PAYLOAD
-from operators.decode import BatchDecoder, Decoded, shard_of
+from operators.decode import BatchDecoder, Decoded
 from operators.kinds import KIND
+from operators.shards import shards_of
 from schemas.batches import RawBatch
 from schemas.inbound import ChatMessage
 from schemas.outbound import DeadLetter
@@ -198,6 +199,6 @@ def test_a_session_is_always_in_the_same_shard_and_order() -> None:
         msgspec.json.encode(ChatMessage(str(i), "t", f"s{i % 50}", "u", i, "x")) for i in range(1_000)
     ]
     for shard, chunk in decode(values, 8).chunks:
-        assert {shard_of(key, 8) for key in chunk.sessions} <= {shard}
+        assert set(shards_of(chunk.sessions, 8).tolist()) <= {shard}
         assert (np.diff(chunk.offset) > 0).all()
         assert (chunk.kind == KIND[ChatMessage]).all()

@@ -105,6 +105,33 @@ def test_portions_do_not_matter(seed: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert lines(run(raw_batches(log, [60, 200]))) == whole
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_tables_made_anew_do_not_matter(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = random_log(seed + 200, 300)
+    cuts = list(range(10, 300, 10))
+    whole = lines(run(raw_batches(log, cuts)))
+    monkeypatch.setattr("operators.window.ROOMY", 0)
+    assert lines(run(raw_batches(log, cuts))) == whole
+
+
+def test_a_rush_of_sessions_is_forgotten() -> None:
+    times = [1_000 + i for i in range(10_000)]
+    rush = [event("reaction", ts, session_id=f"s{ts}", event_id=f"e{ts}") for ts in times]
+    log = numbered([record(line, ts, INBOUND_TOPICS[0]) for line, ts in zip(rush, times, strict=True)])
+    window = WindowConfig()
+    shard = Shard(window, Scorer(ScoreConfig()))
+    decoder = BatchDecoder(1, window)
+    most = 0
+    for batch in raw_batches(log):  # the last one ends time, and with it every session
+        for _, chunk in decoder(batch).chunks:
+            shard.feed(chunk)
+            for _ in shard.close():
+                most = max(most, shard.sessions.capacity)
+    assert most >= 10_000
+    assert len(shard.sessions) == 0
+    assert shard.sessions.capacity <= 16
+
+
 def test_another_number_of_shards_is_refused() -> None:
     scorer = Scorer(ScoreConfig())
     packed = Shard(WindowConfig(), scorer).snapshot(4)

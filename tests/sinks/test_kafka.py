@@ -14,6 +14,7 @@ from schemas.errors import ConfigError, TerminalError, TransientError
 from schemas.registry import OUTBOUND
 from sinks.kafka import KafkaSink, KafkaSinkConfig, KafkaSinkPart, produce_raw
 from tests.fix_kafka import Broker, make_topics, wait_until
+from tests.murmur2 import murmur2
 
 
 def records(sessions: list[str], payloads: list[bytes], kind: str = "engagement") -> Records:
@@ -70,20 +71,6 @@ def test_records_arrive_with_key_header_and_time(kafka: str, topic: str) -> None
         last[key] = number
     # Java's default partitioner: murmur2 of the key, its sign bit off, modulo the partitions.
     assert all(partition == (murmur2(key or b"") & 0x7FFFFFFF) % 3 for key, partition in home.items())
-
-
-def murmur2(data: bytes) -> int:
-    """Return Kafka's hash of a key (MurmurHash2, 32 bits, seed 0x9747b28c)."""
-    m, mask = 0x5BD1E995, 0xFFFFFFFF
-    h = 0x9747B28C ^ len(data)
-    whole = len(data) & ~3
-    for i in range(0, whole, 4):
-        k = int.from_bytes(data[i : i + 4], "little") * m & mask
-        h = h * m & mask ^ (k ^ k >> 24) * m & mask
-    if rest := data[whole:]:
-        h = (h ^ int.from_bytes(rest, "little")) * m & mask
-    h = (h ^ h >> 13) * m & mask
-    return h ^ h >> 15
 
 
 def test_topics_come_from_the_registry() -> None:

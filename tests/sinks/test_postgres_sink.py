@@ -286,7 +286,6 @@ def test_a_part_that_the_engine_drops_leaves_no_thread(db: str) -> None:
 def test_a_part_is_chosen_by_key_alone() -> None:
     sink = PostgresSink(PostgresConfig("", parts=3))
     assert sink.list_parts() == ["0000", "0001", "0002"]
-    assert sink.part_fn("123456789") == 0xCBF43926, "CRC-32's own check value: the same in every process"
     assert len({sink.part_fn(f"key-{n}") % 3 for n in range(20)}) == 3
 
 
