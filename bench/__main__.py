@@ -10,6 +10,8 @@ NAMES = {
     "kafka": "the same from a real Kafka, beside a bare consumer",
     "memory": "what sessions and users take, what a tick of 100,000 sessions costs, the recovery folder over a day",
     "latency": "an event into a real Kafka to the record at a websocket client",
+    "answers": "chat answers through confidence and routing, by script and by length",
+    "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 
 

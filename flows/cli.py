@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.commands import config, database, deadletters, demo, explain, generate, replay, run, topics
+from flows.commands import config, database, deadletters, demo, evaluate, explain, generate, replay, run, topics
 from flows.commands.common import fail, version
 from schemas.errors import AttuneError
 
@@ -71,6 +71,7 @@ demo.register(app)
 run.register(app)
 replay.register(app)
 generate.register(app)
+evaluate.register(app)
 explain.register(app)
 database.register(app)
 topics.register(app)

@@ -11,6 +11,8 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from operators import records
+from operators.anomaly import Detector
+from operators.anomaly_config import AnomalyConfig
 from operators.chunk import Chunk
 from operators.config import ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
@@ -21,17 +23,22 @@ from schemas.batches import RawBatch, Records
 
 @dataclass(frozen=True)
 class ConductorConfig:
-    """What the flow computes with. ``shards`` is fixed for the life of a recovery store, and at least the workers."""
+    """What the flow computes with.
+
+    Without ``anomalies`` none are looked for. ``shards`` is fixed for the life of a recovery store, and at least the
+    workers.
+    """
 
     window: WindowConfig = field(default_factory=WindowConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    anomalies: AnomalyConfig | None = field(default_factory=AnomalyConfig)
     shards: int = 4
 
 
 def build(
     config: ConductorConfig, source: Source[RawBatch], sinks: Mapping[str, Sink[tuple[str, Records]]]
 ) -> Dataflow:
-    """Return the flow: source, decode, window and score, sinks. Step ids are the recovery store's keys."""
+    """Return the flow: source, decode, window, score and detect, sinks. Step ids are the recovery store's keys."""
     flow = Dataflow("conductor")
     raw = op.input("source", flow, source)
     decoded = decode("decode", raw, config)
@@ -94,14 +101,15 @@ _NAMES = (
 
 @operator
 def engagement(step_id: str, up: KeyedStream[Chunk], config: ConductorConfig) -> KeyedStream[Records]:
-    """Window the events of every session, score each tick, and set aside what came late or early."""
+    """Window the events of every session, score each tick, find anomalies, and set aside what came late or early."""
     scorer = Scorer(config.score)
+    detector = Detector(config.anomalies, config.score) if config.anomalies else None
 
     def logic(resume_state: bytes | None) -> _ShardLogic:
         shard = (
-            Shard.restore(config.window, scorer, resume_state, config.shards)
+            Shard.restore(config.window, scorer, resume_state, config.shards, detector)
             if resume_state
-            else Shard(config.window, scorer)
+            else Shard(config.window, scorer, detector)
         )
         return _ShardLogic(shard, scorer, config.shards)
 
@@ -122,6 +130,7 @@ class _ShardLogic(StatefulBatchLogic[Chunk, Records, bytes]):
                 out.append(records.untimely(chunk, judged, self._shard.config))
         for closed in self._shard.close():
             out.append(records.engagement(closed, self._scorer))
+            out.append(records.anomalies(closed))
             out.append(records.summaries(closed))
         return [batch for batch in out if batch], StatefulBatchLogic.RETAIN
 

@@ -21,7 +21,8 @@ class WindowConfig:
 
     ``lateness_ms``: how far a session's watermark stays behind its highest event. ``early_ms``: how far an event may
     be ahead of its record timestamp. Stream time closes a tick after both together. ``join_timeout_ms`` is off
-    (``NEVER``) by default: a joined user is present until the leave.
+    (``NEVER``) by default: a joined user is present until the leave. ``audience_ms``: how long whoever was present
+    counts for the audience.
     """
 
     lateness_ms: int = 2_000
@@ -30,6 +31,7 @@ class WindowConfig:
     presence_timeout_ms: int = 5 * 60_000
     join_timeout_ms: int = NEVER
     poll_timeout_ms: int = 10 * 60_000
+    audience_ms: int = 5 * 60_000
 
     @property
     def stream_delay_ms(self) -> int:

@@ -50,13 +50,17 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class HeadCounts:
-    """Distinct users at every tick of an axis, each of shape (ticks,)."""
+    """Distinct users at every tick of an axis, each of shape (ticks,).
+
+    ``left``: left within the window and not present now. ``audience``: present within ``audience_ms``.
+    """
 
     connected: Int64s
     active: Int64s
     present_or_active: Int64s
     present_in_window: Int64s
     left: Int64s
+    audience: Int64s
 
 
 class Pieces:
@@ -123,6 +127,7 @@ class Pieces:
         self.firsts, self.lasts = np.flatnonzero(self.starts), np.flatnonzero(self.ends)
         """Where each user's first and last element are, of shape (users,)."""
         self._next = np.roll(np.arange(m), -1)
+        self._audience_ticks = config.audience_ms // PANE_MS
         self._by_session: Int64s | None = None
         self._session_at = np.zeros(0, np.int64)
 
@@ -156,6 +161,7 @@ class Pieces:
             return counts
 
         absent, left = ticks_until(self.present_until), ticks_until(self.left)
+        gone = np.maximum(absent, left)
         idle = ticks_until(self.acted) + PANES
         ups = edges(begin)
         absent_begin = np.minimum(np.maximum(begin, absent), end)
@@ -163,8 +169,9 @@ class Pieces:
             connected=run(absent, begin, ups),
             active=run(idle, begin, ups),
             present_or_active=run(np.maximum(absent, idle), begin, ups),
-            present_in_window=run(np.maximum(absent, left) + PANES, begin, ups),
+            present_in_window=run(gone + PANES, begin, ups),
             left=run(left + PANES, absent_begin, edges(absent_begin)),
+            audience=run(gone + self._audience_ticks, begin, ups),
         )
 
     def present_after(self, session: int, positions: Int64s, times: Int64s) -> Int64s:

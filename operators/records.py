@@ -1,10 +1,12 @@
 """From columns to records: what a closing tells, encoded once for every sink."""
 
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 import numpy as np
 
+from operators.anomaly_state import TYPES
 from operators.chunk import SEPARATOR, Chunk
 from operators.config import WindowConfig
 from operators.deadletters import DeadLetters
@@ -13,7 +15,16 @@ from operators.rows import TOTALS
 from operators.settle import MILLIONTHS, Closed
 from operators.window import Judged
 from schemas.batches import Records
-from schemas.outbound import Contributions, Detail, Engagement, Reason, SessionSummary, Signals
+from schemas.outbound import (
+    Anomaly,
+    Contributions,
+    Detail,
+    DetectorScores,
+    Engagement,
+    Reason,
+    SessionSummary,
+    Signals,
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -87,6 +98,47 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
         )
     ]
     return Records("engagement", ids, tenants, sessions, ts, payloads)
+
+
+def anomalies(closed: Closed) -> Records:
+    """Encode what was found."""
+    out = Records("anomaly", [], [], [], [], [])
+    found = closed.anomalies
+    if found is None:
+        return out
+    signals = found.signals
+    of_window = [
+        Signals(*values)
+        for values in zip(*(getattr(signals, name).tolist() for name in Signals.__struct_fields__), strict=True)
+    ]
+    for i, session in enumerate(found.session.tolist()):
+        start, ts = int(closed.start[session]), int(found.ts[i])
+        tenant, name, prefix = _about(closed.keys[session], start)
+        kind = TYPES[found.kind[i]]
+        state: Literal["raised", "resolved"] = "raised" if found.raised[i] else "resolved"
+        current, expected = float(found.current[i]), float(found.expected[i])
+        anomaly = Anomaly(
+            id=f"{prefix}anomaly/{kind}/{state}/{ts}",
+            tenant_id=tenant,
+            session_id=name,
+            ts=ts,
+            session_start=start,
+            anomaly_type=kind,
+            severity="CRITICAL" if found.critical[i] else "WARNING",
+            state=state,
+            score=float(found.combined[i]),
+            current=current,
+            expected=expected,
+            deviation=expected - current,
+            detector=DetectorScores(float(found.trees[i]), float(found.z[i]), float(found.trees_weight[i])),
+            signals=of_window[i],
+        )
+        out.ids.append(anomaly.id)
+        out.tenants.append(tenant)
+        out.sessions.append(name)
+        out.ts.append(ts)
+        out.payloads.append(_encode(anomaly))
+    return out
 
 
 def summaries(closed: Closed) -> Records:

@@ -47,7 +47,7 @@ class Sessions(Columns):
     that are not closed yet; ``due``: the horizon at which the row has something to do. The rest is the session's, as of
     its last closed tick: ``start`` (``NO_START``: none yet), ``last`` event, ``next_tick``, ``silent`` (the last tick
     was empty), the closed panes, and what its summary needs (``score_sum`` in millionths). ``emitted_*`` serve
-    ``emit = on_change``. ``users_*`` are the row's block in ``Users``.
+    ``emit = on_change``. ``users_*`` are the row's block in ``Users``, ``baseline`` its row in ``Watch``, 0 if none.
     """
 
     LAYOUT: ClassVar[dict[str, tuple[Any, tuple[int, ...], Any]]] = {
@@ -72,6 +72,7 @@ class Sessions(Columns):
         "users_at": (np.int64, (), 0),
         "users_count": (np.int64, (), 0),
         "users_room": (np.int64, (), 0),
+        "baseline": (np.int32, (), 0),
     }
     highest: Int64s
     partition: npt.NDArray[np.int32]
@@ -94,6 +95,7 @@ class Sessions(Columns):
     users_at: Int64s
     users_count: Int64s
     users_room: Int64s
+    baseline: npt.NDArray[np.int32]
 
     SESSION: ClassVar[tuple[str, ...]] = tuple(LAYOUT)[4:]
     """The columns that belong to one session of the key and start afresh with the next."""

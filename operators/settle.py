@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from operators.anomaly import Reports
 from operators.columns import Flags, Int64s
 from operators.config import PANE_MS, ScoreConfig
 from operators.engagement import Floats, ScoreColumns, SignalColumns
@@ -42,7 +43,7 @@ class Closed:
     """What a closing has to tell.
 
     ``keys`` and ``start`` are those of its sessions, which ``session`` (of each tick) and ``ended.session`` index;
-    ``told`` says which ticks become records.
+    ``told`` says which ticks become records, ``anomalies`` what was found.
     """
 
     keys: list[str]
@@ -53,18 +54,23 @@ class Closed:
     scores: ScoreColumns
     told: Flags
     ended: Ended
+    anomalies: Reports | None
 
 
 def settle(
-    span: Span, signals: SignalColumns, scores: ScoreColumns, users: Users, polls: dict[int, Polls], config: ScoreConfig
+    span: Span,
+    signals: SignalColumns,
+    scores: ScoreColumns,
+    watched: tuple[Reports | None, Int64s],
+    users: Users,
+    polls: dict[int, Polls],
+    config: ScoreConfig,
 ) -> Closed:
     """Write the state after the last tick back to the rows, free what ended, and return what is to be told."""
     table, n = span.table, len(span.row)
     counts = span.axis.count
-    before = np.roll(span.nobody, 1)
-    begins = span.tick_at[:-1][counts > 0]
-    before[begins] = span.silent[counts > 0]
-    alive = ~(span.nobody & before)
+    alive = span.alive
+    anomalies, baseline = watched
     told, emitted_score, emitted_ts = _told(span, scores.score, alive, config)
 
     kept = np.where(span.kept, span.row, 0)
@@ -101,6 +107,7 @@ def settle(
         scores,
         told,
         ended,
+        anomalies,
     )
 
     lives = np.flatnonzero(~span.finished)
@@ -119,6 +126,7 @@ def settle(
         ("peak_connected", peak_connected),
         ("emitted_score", emitted_score),
         ("emitted_ts", emitted_ts),
+        ("baseline", baseline),
     ):
         getattr(table, name)[rows] = values[lives]
     moved = lives[counts[lives] > 0]

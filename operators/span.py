@@ -97,7 +97,7 @@ class Span:
     def measure(self, users: Users, polls: dict[int, Polls]) -> SignalColumns:
         """Return the seven signals of every tick, and remember what the state after the last tick needs."""
         self.pieces = self._pieces(users)
-        heads = self.pieces.head_counts(self.axis)
+        self.heads = heads = self.pieces.head_counts(self.axis)
         self.polls: dict[int, Polls] = {}
         participation = self._participation(polls)
         self._place_in_panes()
@@ -106,6 +106,11 @@ class Span:
         self.anything = self._panes(None, self.table.anything)
         self.nobody = (heads.connected == 0) & (self._windows(self.anything) == 0)
         """Whether a tick has nobody present and an empty window."""
+        before = np.roll(self.nobody, 1)
+        ticking = self.axis.count > 0
+        before[self.tick_at[:-1][ticking]] = self.silent[ticking]
+        self.alive = ~(self.nobody & before)
+        """Whether a tick is one that is told: the first of a silence is the last."""
         return self._signals(heads, participation)
 
     def _signals(self, heads: HeadCounts, participation: Floats) -> SignalColumns:
@@ -154,10 +159,20 @@ class Span:
         panes[self._history_at] = history[self.row[self._known]].ravel()
         return panes
 
+    def _first_panes(self) -> Int64s:
+        """Return where each tick's window begins among the panes."""
+        first: Int64s = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
+        return first
+
+    def newest(self, panes: Int64s) -> Int64s:
+        """Return what the newest pane of each tick's window counts."""
+        counts: Int64s = panes[self._first_panes() + HISTORY]
+        return counts
+
     def _windows(self, panes: Int64s) -> Int64s:
         """Return each tick's sum over the window's panes."""
         sums = offsets(panes)
-        at = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
+        at = self._first_panes()
         totals: Int64s = sums[at + PANES] - sums[at]
         return totals
 

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 from prometheus_client import Counter
 
+from operators.anomaly import Detector
 from operators.chunk import Chunk
-from operators.columns import Flags, Int64s, pack, unpack
+from operators.columns import Column, Flags, Int64s, pack, unpack
 from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.engagement import Scorer
 from operators.lateness import in_time, next_tick
@@ -18,6 +19,7 @@ from operators.rows import NO_START, Sessions, Users
 from operators.settle import Closed, settle
 from operators.span import Span
 from operators.waiting import Events, Waiting, as_columns
+from operators.watch import NOBODY, Watch
 from schemas.errors import TerminalError
 
 SNAPSHOT_VERSION = 2
@@ -46,9 +48,11 @@ class Shard:
     state is bounded by the sessions that live and their users; a session's is freed when it ends.
     """
 
-    def __init__(self, config: WindowConfig, scorer: Scorer) -> None:
+    def __init__(self, config: WindowConfig, scorer: Scorer, detector: Detector | None = None) -> None:
+        """Without a detector there are no anomalies."""
         self.config = config
-        self._scorer = scorer
+        self._scorer, self._detector = scorer, detector
+        self._watch = Watch(detector) if detector else None
         self.sessions = Sessions()
         self.users = Users(self.sessions)
         self.polls: dict[int, Polls] = {}
@@ -174,12 +178,16 @@ class Shard:
         span = Span(self.sessions, rows, horizon, events, self.config)
         signals = span.measure(self.users, self.polls)
         scores = self._scorer.score(signals)
-        return settle(span, signals, scores, self.users, self.polls, self._scorer.config)
+        unwatched = np.zeros(len(span.row), np.int64)
+        watched = self._watch.look(span, signals, scores) if self._watch else (None, unwatched)
+        return settle(span, signals, scores, watched, self.users, self.polls, self._scorer.config)
 
     def _shrink(self) -> None:
         """Begin with small tables again when three quarters are unused: a rush is not paid for until the next start."""
         if self.sessions.capacity > ROOMY and 4 * len(self.sessions) < self.sessions.capacity:
-            self.__dict__.update(Shard.restore(self.config, self._scorer, self.snapshot()).__dict__)
+            self.__dict__.update(
+                Shard.restore(self.config, self._scorer, self.snapshot(), detector=self._detector).__dict__
+            )
 
     def snapshot(self, shards: int = 1) -> bytes:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with.
@@ -195,6 +203,9 @@ class Shard:
         columns |= {f"user.{name}": column for name, column in self.users.columns(self.users.of(rows)).items()}
         columns |= {f"event.{name}": column for name, column in as_columns(events).items()}
         columns["event.row"] = renumbered[events.row]
+        if self._watch:
+            baselines = sessions.baseline[rows]
+            columns |= {f"baseline.{n}": c for n, c in self._watch.columns(baselines[baselines != NOBODY]).items()}
         meta = {
             "version": SNAPSHOT_VERSION,
             "keys": [sessions.keys[row] for row in rows.tolist()],
@@ -206,7 +217,9 @@ class Shard:
         return pack(meta, columns)
 
     @classmethod
-    def restore(cls, config: WindowConfig, scorer: Scorer, packed: bytes, shards: int = 1) -> "Shard":
+    def restore(
+        cls, config: WindowConfig, scorer: Scorer, packed: bytes, shards: int = 1, detector: Detector | None = None
+    ) -> "Shard":
         """Return the shard that a snapshot was taken of."""
         meta, columns = unpack(packed)
         if meta["version"] != SNAPSHOT_VERSION:
@@ -219,7 +232,7 @@ class Shard:
                 f"The recovery store was made with window.shards = {meta['shards']}, got {shards}: sessions would be "
                 f"in two places. Set it to {meta['shards']}, or start with an empty recovery folder."
             )
-        shard = cls(config, scorer)
+        shard = cls(config, scorer, detector)
         keys = meta["keys"]
         shard.sessions = Sessions(max(16, len(keys)))
         shard.sessions.add(keys)
@@ -228,6 +241,7 @@ class Shard:
         counts = shard.sessions.users_count[: len(keys)]
         shard.sessions.users_at[: len(keys)] = np.cumsum(counts) - counts
         shard.sessions.users_room[: len(keys)] = counts
+        shard._restore_watch(columns)
         shard.users = Users(shard.sessions)
         shard.users.restore({name: columns[f"user.{name}"] for name in Users.LAYOUT})
         shard.polls = {int(row): msgspec.convert(polls, Polls) for row, polls in meta["polls"].items()}
@@ -237,3 +251,12 @@ class Shard:
             places = np.arange(len(meta["event_ids"]))
             shard._waiting.add(Events(**plain | {"name": places}), meta["event_ids"])
         return shard
+
+    def _restore_watch(self, columns: dict[str, Column]) -> None:
+        """Give the sessions their baselines back; a detector that was or is off leaves them without."""
+        sessions = self.sessions
+        had = np.flatnonzero(sessions.baseline)
+        sessions.baseline[had] = NOBODY
+        kept = {name.removeprefix("baseline."): c for name, c in columns.items() if name.startswith("baseline.")}
+        if self._watch and kept:
+            sessions.baseline[had] = self._watch.restore(kept)

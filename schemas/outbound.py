@@ -13,6 +13,7 @@ from msgspec import Meta
 from schemas.inbound import Ratio, Ts
 
 Category = Literal["VERY_HIGH", "HIGH", "MODERATE", "LOW", "VERY_LOW"]
+AnomalyType = Literal["MASS_EXIT", "LOW_ENGAGEMENT", "SUDDEN_DROP", "GRADUAL_DECLINE"]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -69,7 +70,7 @@ class Anomaly(Record, frozen=True, gc=False, tag="anomaly", kw_only=True):
     """A departure of a session from its own baseline. ``deviation`` is ``expected - current``."""
 
     session_start: Ts
-    anomaly_type: Literal["MASS_EXIT", "LOW_ENGAGEMENT", "SUDDEN_DROP", "GRADUAL_DECLINE"]
+    anomaly_type: AnomalyType
     severity: Literal["WARNING", "CRITICAL"]
     state: Literal["raised", "resolved"]
     score: Ratio

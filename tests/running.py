@@ -8,14 +8,19 @@ from itertools import pairwise
 import numpy as np
 
 from operators import records
+from operators.anomaly import Detector
+from operators.anomaly_config import AnomalyConfig
 from operators.config import NEVER, ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
 from operators.engagement import Scorer
 from operators.window import Shard
 from schemas.batches import END_OF_TIME, RawBatch, Records
-from schemas.outbound import AnyRecord, DeadLetter
+from schemas.outbound import Anomaly, AnyRecord, DeadLetter
 from tests.compare import decoded
 from tests.model import Defaults, LogRecord
+
+ANOMALIES = AnomalyConfig(min_audience=2)
+"""So that the few people of small logs are an audience."""
 
 
 @dataclass
@@ -26,8 +31,13 @@ class Outcome:
 
     @property
     def told(self) -> list[AnyRecord]:
-        """All records but dead letters."""
-        return [record for record in decoded(self.batches) if not isinstance(record, DeadLetter)]
+        """All records but anomalies and dead letters."""
+        return [record for record in decoded(self.batches) if not isinstance(record, DeadLetter | Anomaly)]
+
+    @property
+    def anomalies(self) -> list[Anomaly]:
+        """The anomalies."""
+        return [record for record in decoded(self.batches) if isinstance(record, Anomaly)]
 
     @property
     def dead(self) -> list[DeadLetter]:
@@ -72,15 +82,16 @@ def run(
     restarts: Iterable[int] = (),
 ) -> Outcome:
     """Feed batches through decoder and shards; before each batch named in ``restarts`` all is killed and restored."""
-    window, scorer = window or WindowConfig(), Scorer(score or ScoreConfig())
+    window, score = window or WindowConfig(), score or ScoreConfig()
+    scorer, detector = Scorer(score), Detector(ANOMALIES, score)
     decoder = BatchDecoder(shards, window)
-    held = [Shard(window, scorer) for _ in range(shards)]
+    held = [Shard(window, scorer, detector) for _ in range(shards)]
     outcome = Outcome()
     again = set(restarts)
     for number, batch in enumerate(batches):
         if number in again:
             decoder = BatchDecoder(shards, window)
-            held = [Shard.restore(window, scorer, shard.snapshot()) for shard in held]
+            held = [Shard.restore(window, scorer, shard.snapshot(), detector=detector) for shard in held]
         found = decoder(batch)
         outcome.batches.append(found.dead)
         for which, sent in found.chunks:
@@ -88,7 +99,11 @@ def run(
             judged = held[which].feed(chunk)
             outcome.batches.append(records.untimely(chunk, judged, window))
             for closed in held[which].close():
-                outcome.batches += [records.engagement(closed, scorer), records.summaries(closed)]
+                outcome.batches += [
+                    records.engagement(closed, scorer),
+                    records.anomalies(closed),
+                    records.summaries(closed),
+                ]
     return outcome
 
 

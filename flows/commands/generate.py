@@ -27,10 +27,14 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(  # noqa: PLR0913, PLR0917 - every option of the command is an argument
-    scenario: Annotated[str, typer.Option(help="What to generate: live.")] = "live",
+    scenario: Annotated[str, typer.Option(help="What to generate: live, lab, lab-KIND; --list tells them.")] = "live",
     sessions: Annotated[int, typer.Option(min=1, max=100_000, help="Sessions side by side.")] = 3,
-    people: Annotated[int, typer.Option(min=1, max=100_000, help="Mean audience of a session.")] = 20,
-    minutes: Annotated[float, typer.Option(min=0.1, max=100_000, help="How long a session lasts.")] = 10.0,
+    people: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Mean audience. (default: live 20; lab 5 to 5,000)")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, max=100_000, help="A session's length. (default: live 10; lab 10 to 60)")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
     tenants: Annotated[int, typer.Option(min=1, max=100_000, help="Tenants that the sessions belong to.")] = 1,
     start: Annotated[
@@ -38,6 +42,7 @@ def generate(  # noqa: PLR0913, PLR0917 - every option of the command is an argu
         typer.Option(help="When it begins: an ISO time, or now. (default: 2025-01-01T00:00:00Z; now with --live)"),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.0, max=10_000, help="Multiplies chat messages and reactions.")] = 1.0,
+    list_scenarios: Annotated[bool, typer.Option("--list", help="List the scenarios and do nothing else.")] = False,
     live: Annotated[bool, typer.Option("--live", help="At the pace of the clock, until interrupted.")] = False,
     kafka: Annotated[bool, typer.Option("--kafka", help="To the configured Kafka topics.")] = False,
     out: Annotated[
@@ -52,6 +57,10 @@ def generate(  # noqa: PLR0913, PLR0917 - every option of the command is an argu
     from flows.generate import SCENARIOS, Plan
     from flows.generate.plan import DEFAULT_START
 
+    if list_scenarios:
+        for name, known in SCENARIOS.items():
+            typer.echo(f"{name:<14} {known.summary}")
+        return
     if scenario not in SCENARIOS:
         raise typer.BadParameter(f"{scenario!r} is none of: {', '.join(SCENARIOS)}", param_hint="--scenario")
     if kafka and out:

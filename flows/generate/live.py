@@ -16,6 +16,9 @@ from schemas import inbound
 from schemas.inbound import Event
 
 STEP_MS = 2 * MS
+PEOPLE = 20
+MINUTES = 10.0
+"""Audience and length of a session where the plan leaves them open."""
 CHATS_PER_MIN = 0.8
 """What an average person writes in a lively room."""
 REACTIONS_PER_MIN = 0.5
@@ -39,7 +42,7 @@ class LiveTraffic:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ended: dict[int, list[SessionTruth]] = {slot: [] for slot in range(plan.sessions)}
-        self._length = max(int(plan.minutes * 60 * MS), 1 * MS)
+        self._length = max(int((plan.minutes or MINUTES) * 60 * MS), 1 * MS)
         self._starts = [self._first_start(slot) for slot in range(plan.sessions)]
         self.end_ts = max(self._starts) + self._length
 
@@ -69,7 +72,7 @@ class LiveTraffic:
         for turn in count(1):
             name = f"{mood.title}-{slot + 1}" + (f"-{turn}" if turn > 1 else "")
             rng = Random(f"{self._plan.seed}/{slot}/{turn}")  # noqa: S311 - data, not a secret
-            script = write_script(rng, tenant, name, mood, (start, start + self._length), self._plan.people)
+            script = write_script(rng, tenant, name, mood, (start, start + self._length), self._plan.people or PEOPLE)
             counter = TickCounter(script) if self._plan.truth else None
             for event in play(script, rng, self._plan.rate):
                 if counter:

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from flows.generate.lab.kinds import KINDS
+from flows.generate.lab.traffic import LabTraffic
 from flows.generate.live import LiveTraffic
 from flows.generate.plan import Plan, Traffic
 
@@ -17,5 +20,10 @@ class Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "live": Scenario("live sessions: people come, chat, react, vote in polls and leave", LiveTraffic),
+    "lab": Scenario("labelled sessions of all kinds below in turn, 5 to 5,000 people, 10 to 60 minutes", LabTraffic),
+    **{
+        f"lab-{name}": Scenario(f"the lab's sessions of one kind: {kind.summary}", partial(LabTraffic, kind=name))
+        for name, kind in KINDS.items()
+    },
 }
 """Every scenario by its name."""

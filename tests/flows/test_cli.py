@@ -21,6 +21,7 @@ COMMANDS = (
     "run",
     "replay",
     "generate",
+    "evaluate anomalies",
     "explain",
     "db migrate",
     "topics create",

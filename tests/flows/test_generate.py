@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.generate import SCENARIOS, Plan, Traffic
+from flows.generate import SCENARIOS, Plan
+from flows.generate.live import LiveTraffic
 from flows.generate.script import along
 from flows.generate.truth import SessionTruth, default_score
 from flows.generate.write import Lines, Topics, batches, paced
@@ -21,8 +22,10 @@ from schemas.registry import INBOUND, type_of
 SMALL = Plan(sessions=3, people=12, minutes=5, seed=3, tenants=2)
 
 
-def live(plan: Plan) -> Traffic:
-    return SCENARIOS["live"].make(plan)
+def live(plan: Plan) -> LiveTraffic:
+    traffic = SCENARIOS["live"].make(plan)
+    assert isinstance(traffic, LiveTraffic)
+    return traffic
 
 
 def lines(plan: Plan) -> bytes:

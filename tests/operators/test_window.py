@@ -58,7 +58,7 @@ def test_a_live_stream_has_told_what_is_due(log: list[LogRecord], cuts: list[int
 def test_shuffled_within_the_lateness_gives_the_same_bytes(log: list[LogRecord], rng: Random, cuts: list[int]) -> None:
     shuffled = shuffle_within_lateness(log, rng)
     ours, theirs = run(raw_batches(log)), run(raw_batches(shuffled, cuts))
-    told = {"engagement", "session"}
+    told = {"engagement", "anomaly", "session"}
     assert [b for b in lines(ours) if _type(b) in told] == [b for b in lines(theirs) if _type(b) in told]
     assert not [d for d in theirs.dead if d.reason == "late"]
 
@@ -69,11 +69,13 @@ def _type(payload: bytes) -> str:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_live_event_shuffled_cut_and_restarted(seed: int) -> None:
-    log = live_event_log(seed, people=30, minutes=12)
+    log = live_event_log(seed, people=30, minutes=12, exodus=9)
     rng = Random(seed)
     shuffled = shuffle_within_lateness(log, rng)
     cuts = [rng.randrange(len(log)) for _ in range(30)]
-    whole = lines(run(raw_batches(log)))
+    outcome = run(raw_batches(log))
+    whole = lines(outcome)
+    assert {"MASS_EXIT"} <= {anomaly.anomaly_type for anomaly in outcome.anomalies}
     assert whole == lines(run(raw_batches(shuffled, cuts), shards=3, restarts=range(0, 30, 4)))
     expected = reference(log)
     assert_same_records([*expected.engagement, *expected.sessions], run(raw_batches(log)).told)

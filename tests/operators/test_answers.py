@@ -1,0 +1,308 @@
+"""A shard of chat answers: one decision each, hand-offs for D and E, and the same however it is cut or restarted."""
+
+import json
+from collections.abc import Iterable
+from random import Random
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.chat.answers import Answers, ChatConfig
+from operators.chat.config import Policies
+from operators.chat.limits import DAY_MS
+from schemas.batches import END_OF_TIME
+from schemas.errors import TerminalError
+from schemas.inbound import Canonical, ChatAnswer
+from schemas.outbound import AnyRecord, Calibration, Decision, HandoffRequested, Record
+from tests.operators.chat_events import CONFIG, HOUR, HUMAN, NOON, PHRASES, Chat, ask, feed, letters, resolved, run
+
+
+def test_a_decision_says_all_of_it() -> None:
+    question = "How long does it take?"
+    event = ask(question, answer="It might take 3 days. [confidence: medium]", canonical=Canonical("k", 0.4))
+    (decision,) = run([event])
+    assert isinstance(decision, Decision)
+    assert decision.id == f"t/s/{NOON}/decision/c u {NOON}"
+    assert (decision.path, decision.letter, decision.reason) == ("auto_answer", "A", "well_founded")
+    # As worked out in test_confidence: MEDIUM in the standard mode goes on with a disclaimer.
+    assert (decision.action, decision.level) == ("send_with_disclaimer", "MEDIUM")
+    assert decision.answer == f"It might take 3 days.\n\n{PHRASES.disclaimers['en']}"
+    assert decision.canonical_id is None
+    assert (decision.similarity, decision.novelty, decision.complexity) == (0.9, 0.1, 0.1)
+    assert [one.name for one in decision.signals] == ["self_assessment", "hedging", "response_quality"]
+    assert (decision.conversation_id, decision.agent_id, decision.user_id) == ("c", "a", "u")
+
+
+def test_the_prepared_answer_is_named() -> None:
+    (decision,) = run([ask("How long does it take?", canonical=Canonical("k", 0.9))])
+    assert isinstance(decision, Decision)
+    assert (decision.path, decision.canonical_id) == ("canonical", "k")
+
+
+@pytest.mark.parametrize(
+    "event, answer",
+    [
+        (ask("How long does it take?", answer="Take three. [confidence: high]"), "Take three."),
+        (ask("How long does it take?", answer="Three.", retrieval=[]), "Three."),  # E: for the person who takes over
+        (ask("Is this medication safe?", answer="Probably."), None),
+        (ask(HUMAN, answer="Of course."), None),
+        (ask("hi", answer="Maybe hello. (confidence: 1%)"), "Maybe hello."),
+        (ask("hi", answer=""), ""),
+    ],
+)
+def test_the_answer_that_goes_on(event: ChatAnswer, answer: str | None) -> None:
+    decision = run([event])[0]
+    assert isinstance(decision, Decision)
+    assert decision.answer == answer
+
+
+def test_nothing_of_a_refused_answer_goes_on() -> None:
+    policies = Policies(overrides={"t": {"routing": {"blocked_topics": ["weapon"]}}})
+    (decision,) = run([ask("How is a weapon made?")], ChatConfig(policies))
+    assert isinstance(decision, Decision)
+    assert (decision.letter, decision.answer) == ("F", None)
+
+
+def test_a_hand_off_belongs_to_its_decision() -> None:
+    decision, handoff = run([ask(HUMAN)])
+    assert isinstance(decision, Decision)
+    assert isinstance(handoff, HandoffRequested)
+    assert handoff.id == decision.id.replace("/decision/", "/handoff/")
+    assert handoff.reason == "requested"
+    assert (handoff.confidence_score, handoff.confidence_level) == (decision.confidence, decision.level)
+
+
+def test_ids_are_unambiguous_and_fit() -> None:
+    long, events = "/" * 128, []
+    for tenant, session, ident in (("a/b", "c", "x"), ("a", "b/c", "x"), ("a%2Fb", "c", "x"), (long, long, long)):
+        events.append(ask("price?", tenant_id=tenant, session_id=session, event_id=ident))
+    ids = [record.id for record in run(events)]
+    assert len(set(ids)) == 4
+    assert max(map(len, ids)) <= 1024
+
+
+def test_a_conversation_with_a_human_is_not_handed_over_again() -> None:
+    steps: list[Chat] = [
+        ask(HUMAN, NOON),
+        ask(HUMAN, NOON + 1),
+        ask("Is this medication safe?", NOON + 2, "Maybe."),
+        ask("How long does it take?", NOON + 3),
+        ask("How long does it take?", NOON + 4, retrieval=[]),
+        ask("How long does it take?", NOON + 5, retrieval=[0.2]),
+        ask(HUMAN, NOON + 6, conversation="other"),
+        resolved(NOON + 7),
+        ask(HUMAN, NOON + 8),
+    ]
+    told = run(steps)
+    assert letters(told) == "DFFAFFDD"
+    reasons = [record.reason for record in told if isinstance(record, Decision) and record.letter == "F"]
+    assert reasons == ["already_with_human"] * 4
+    assert sum(isinstance(record, HandoffRequested) for record in told) == 3
+
+
+def test_one_in_the_queue_is_not_handed_over_again_either() -> None:
+    told = run(
+        [
+            ask("How long does it take?", NOON, retrieval=[]),
+            ask(HUMAN, NOON + 1),
+            resolved(NOON + 2),
+            ask(HUMAN, NOON + 3),
+        ]
+    )
+    assert letters(told) == "EFD"
+
+
+def test_conversations_of_the_same_name_in_two_sessions_are_two() -> None:
+    assert letters(run([ask(HUMAN), ask(HUMAN, NOON + 1, session_id="other")])) == "DD"
+
+
+def test_a_conversation_is_forgotten_after_a_week_of_silence() -> None:
+    for silence, letter in ((7 * DAY_MS, "F"), (7 * DAY_MS + 1, "D")):
+        assert letters(run([ask(HUMAN), ask(HUMAN, NOON + silence)])) == f"D{letter}"
+    answers = Answers(CONFIG, PHRASES)
+    feed(answers, [ask(HUMAN)])
+    before = len(answers.snapshot())
+    answers.advance(NOON + 9 * DAY_MS)
+    assert answers._conversations == {}
+    assert len(answers.snapshot()) < before
+
+
+def test_a_repeat_is_told_once() -> None:
+    first = ask(HUMAN)
+    told = run([first, first, resolved(NOON + 1), first, ask(HUMAN, NOON + 2)])
+    assert letters(told) == "DD"
+    assert len({record.id for record in told}) == len(told) == 4
+
+
+def test_as_many_repeats_are_known_as_are_kept() -> None:
+    events = [ask("price?", NOON + i) for i in range(4)]
+    config = ChatConfig(repeats_kept=3)
+    assert len(run([*events, events[1]], config)) == 4
+    assert len(run([*events, events[0]], config)) == 5
+
+
+def test_a_resolution_of_nothing_changes_nothing() -> None:
+    answers = Answers(CONFIG, PHRASES)
+    assert feed(answers, [resolved(NOON), resolved(NOON + 1, "unknown")]) == []
+    answers.advance(END_OF_TIME)
+    assert answers._tallies == {}
+
+
+def test_calibration_is_told_when_its_hour_is_over_and_something_is_new() -> None:
+    answers = Answers(CONFIG, PHRASES)
+    told = feed(answers, [ask(HUMAN), resolved(NOON + 1, needed=False), ask("price?", NOON + HOUR - 1)])
+    assert not any(isinstance(record, Calibration) for record in told)
+    first, decision = answers.feed(ask("price?", NOON + HOUR), NOON + HOUR)
+    assert isinstance(first, Calibration)
+    assert isinstance(decision, Decision)
+    assert (first.id, first.ts, first.tenant_id, first.session_id) == (
+        f"t/calibration/{NOON + HOUR}",
+        NOON + HOUR,
+        "t",
+        "",
+    )
+    # One hand-off of confidence 0.9 ("Three days.": see test_confidence), not needed: (0.9 - 1) squared.
+    assert (first.resolved, first.needed) == (1, 0)
+    assert first.brier == pytest.approx(0.01)
+    assert first.expected_calibration_error == pytest.approx(0.1)
+    assert answers.advance(NOON + 5 * HOUR) == []
+    feed(answers, [ask(HUMAN, NOON + 6 * HOUR), resolved(NOON + 6 * HOUR + 1)])
+    (second,) = answers.advance(NOON + 8 * HOUR)
+    assert isinstance(second, Calibration)
+    assert (second.ts, second.resolved, second.needed) == (NOON + 7 * HOUR, 2, 1)
+    assert answers.calibration("t").splitlines()[1].split() == ["0.9", "to", "1.0", "2", "0.90", "50%"]
+
+
+def test_a_tally_is_forgotten_in_the_end() -> None:
+    answers = Answers(CONFIG, PHRASES)
+    feed(answers, [ask(HUMAN), resolved(NOON + 1)])
+    answers.advance(NOON + 91 * DAY_MS)
+    assert answers._tallies == {}
+
+
+def log(seed: int, count: int = 120) -> list[Chat]:
+    """Return a log of a few users with much trouble, over two weeks, with repeats."""
+    rng = Random(seed)
+    events: list[Chat] = []
+    ts = NOON
+    for i in range(count):
+        ts += rng.choice((1, 1_000, HOUR, 6 * HOUR))
+        conversation, tenant = f"c{rng.randrange(6)}", f"t{rng.randrange(2)}"
+        if rng.random() < 0.25:
+            events.append(resolved(ts, conversation, needed=rng.random() < 0.5, tenant_id=tenant))
+        elif rng.random() < 0.1 and events:
+            events.append(rng.choice(events))
+        else:
+            events.append(
+                ask(
+                    rng.choice((HUMAN, "How long does it take?", "Is this medication safe?", "hi")),
+                    ts,
+                    rng.choice(("Three days.", "Maybe.", "Perhaps so. (confidence: 20%)")),
+                    conversation=conversation,
+                    user=f"u{rng.randrange(3)}",
+                    event_id=f"e{i}",
+                    tenant_id=tenant,
+                    retrieval=[rng.random() for _ in range(rng.randrange(4))],
+                )
+            )
+    return events
+
+
+def tight() -> ChatConfig:
+    limits = {"routing": {"limits": {"a_day": 1, "a_week": 3, "zone": "Europe/Berlin"}}}
+    return ChatConfig(Policies(overrides={"t0": limits}), conversation_ms=2 * DAY_MS, tally_ms=3 * DAY_MS)
+
+
+def encoded(records: Iterable[Record]) -> list[bytes]:
+    return [msgspec.json.encode(record) for record in records]
+
+
+def timed(events: Iterable[Chat]) -> list[tuple[Chat, int]]:
+    """Return events with their stream time: a repeat does not turn it back."""
+    highest, out = 0, []
+    for event in events:
+        highest = max(highest, event.ts)
+        out.append((event, highest))
+    return out
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 120), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_restarts_do_not_matter(seed: int, restarts: list[int]) -> None:
+    events = timed(log(seed))
+    whole, pieces = Answers(tight(), PHRASES), Answers(tight(), PHRASES)
+    expected = [record for event, now in events for record in whole.feed(event, now)]
+    told: list[Record] = []
+    for at, (event, now) in enumerate(events):
+        if at in restarts:
+            pieces = Answers.restore(tight(), PHRASES, pieces.snapshot(), 1)
+        told += pieces.feed(event, now)
+    assert encoded([*told, *pieces.advance(END_OF_TIME)]) == encoded([*expected, *whole.advance(END_OF_TIME)])
+    assert pieces.snapshot() == whole.snapshot()
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 120), max_size=10))
+@settings(max_examples=60, deadline=None)
+def test_when_time_is_told_does_not_matter(seed: int, when: list[int]) -> None:
+    events = timed(log(seed))
+    plain, told_often = Answers(tight(), PHRASES), Answers(tight(), PHRASES)
+    expected = [record for event, now in events for record in plain.feed(event, now)]
+    told: list[Record] = []
+    for at, (event, now) in enumerate(events):
+        if at in when:
+            told += told_often.advance(now - 1)
+            told += told_often.advance(now)
+        told += told_often.feed(event, now)
+    assert encoded(told) == encoded(expected)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_tenants_do_not_meet(seed: int) -> None:
+    events = timed(log(seed))
+    both = Answers(tight(), PHRASES)
+    told = [record for event, now in events for record in both.feed(event, now)]
+    for tenant in ("t0", "t1"):
+        alone = Answers(tight(), PHRASES)
+        own = [record for event, now in events if event.tenant_id == tenant for record in alone.feed(event, now)]
+        mine = [record for record in told if record.tenant_id == tenant and not isinstance(record, Calibration)]
+        assert encoded(mine) == encoded(record for record in own if not isinstance(record, Calibration))
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_one_decision_each_and_hand_offs_for_d_and_e(seed: int) -> None:
+    events = log(seed)
+    told = run(events, tight())
+    decisions = {record.id: record for record in told if isinstance(record, Decision)}
+    handoffs = [record for record in told if isinstance(record, HandoffRequested)]
+    answers = {(event.tenant_id, event.ts, event.event_id) for event in events if isinstance(event, ChatAnswer)}
+    assert len(decisions) == len(answers) == sum(isinstance(record, Decision) for record in told)
+    called = {ident.replace("/decision/", "/handoff/") for ident, d in decisions.items() if d.letter in "DE"}
+    assert sorted(record.id for record in handoffs) == sorted(called)
+
+
+def test_records_fit_the_wire() -> None:
+    records = [*run(log(1)), *run([ask("price?", answer="\U0001f389" * 100)])]
+    assert [msgspec.json.decode(line, type=AnyRecord) for line in encoded(records)] == records
+    assert json.loads(encoded(records)[0])["type"] == "decision"
+
+
+def test_another_number_of_shards_and_another_release_are_refused() -> None:
+    packed = Answers(CONFIG, PHRASES).snapshot(4)
+    with pytest.raises(TerminalError, match="made with 4 shards of chat answers, got 2"):
+        Answers.restore(CONFIG, PHRASES, packed, 2)
+    other = msgspec.msgpack.decode(packed) | {"version": 99}
+    with pytest.raises(TerminalError, match="chat state of version 99; this release reads 1"):
+        Answers.restore(CONFIG, PHRASES, msgspec.msgpack.encode(other), 4)
+
+
+def test_what_is_only_judged_leaves_no_trace() -> None:
+    answers = Answers(CONFIG, PHRASES)
+    before = answers.snapshot()
+    found = answers.judge(ask(HUMAN))
+    assert found.route.letter == "D"
+    assert [check.rule for check in found.checks() if check.decided] == [2]
+    assert answers.snapshot() == before
