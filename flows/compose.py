@@ -21,7 +21,7 @@ from sinks.kafka import Delivery, KafkaSink
 from sinks.postgres import PostgresSink, preflight
 from sinks.websocket.gateway import Gateway
 from sinks.websocket.sink import WebsocketSink
-from sources.kafka import KafkaSource, Position, Status
+from sources.kafka import KafkaSource, Position, Status, check_writable
 
 _log = structlog.get_logger(__name__)
 
@@ -118,8 +118,10 @@ class _House:
         return Stoppable(KafkaSource(servers.source_config(kafka, topics, group), self._status), self._stop)
 
     def kafka(self) -> RecordSink:
-        """Return the sink that writes to the output topics."""
+        """Return the sink that writes to the output topics, which must be there and may be written."""
         kafka = self.settings.kafka
+        topics = tuple(servers.topics_by_type(kafka).values())
+        check_writable(servers.connection(kafka), kafka.group_id, topics, kafka.preflight_timeout_s)
         return KafkaSink(servers.sink_config(kafka), self.workers, servers.topics_by_type(kafka))
 
     def database(self) -> RecordSink:

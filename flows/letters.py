@@ -1,6 +1,6 @@
 """Reads dead letters: from the file of a replay, or from the whole of their topic as it is now."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +9,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from schemas.errors import ConfigError, TerminalError, TransientError
 from schemas.outbound import DeadLetter
+from sources.kafka.faults import Heard, opened
+from sources.kafka.preflight import ask
+from sources.kafka.settings import Connection
 
 
 def read_lines(file: Path) -> Iterator[DeadLetter]:
@@ -22,7 +25,7 @@ def read_lines(file: Path) -> Iterator[DeadLetter]:
             yield _decode(line, f"{file}:{number}")
 
 
-def read_topic(client: Mapping[str, str | int], topic: str, timeout_s: float) -> Iterator[DeadLetter]:
+def read_topic(connection: Connection, topic: str, timeout_s: float) -> Iterator[DeadLetter]:
     """Yield the dead letters that lie in a topic now, from its beginning; nothing is committed.
 
     Raises:
@@ -30,16 +33,18 @@ def read_topic(client: Mapping[str, str | int], topic: str, timeout_s: float) ->
         TerminalError: the topic is missing or may not be read.
     """
     # A group of its own that is never committed to: librdkafka wants a name even for reading by hand.
-    consumer = Consumer(
+    heard = Heard(connection)
+    consumer = opened(
+        Consumer,
         {
-            **client,
+            **heard.conf(),
             "group.id": f"attune-deadletters-{uuid4()}",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
-        }
+        },
     )
     try:
-        filled = _filled(consumer, topic, timeout_s)
+        filled = _filled(consumer, heard, topic, timeout_s)
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in sorted(filled)])
         while filled:
             message = consumer.poll(timeout_s)
@@ -57,9 +62,9 @@ def read_topic(client: Mapping[str, str | int], topic: str, timeout_s: float) ->
         consumer.close()
 
 
-def _filled(consumer: Consumer, topic: str, timeout_s: float) -> set[int]:
+def _filled(consumer: Consumer, heard: Heard, topic: str, timeout_s: float) -> set[int]:
     """Return the partitions that hold anything."""
-    found = consumer.list_topics(topic, timeout=timeout_s).topics.get(topic)
+    found = ask(consumer, heard, topic, timeout_s).topics.get(topic)
     if found is None or found.error is not None:
         why = found.error.str() if found and found.error else "it does not exist"
         raise TerminalError(f"topic {topic}: {why}; run attune topics create, or check the rights of this user")

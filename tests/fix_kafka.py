@@ -1,8 +1,9 @@
 """A real Kafka for the tests: one broker (KRaft) on this machine, from jars that Maven fetches once.
 
 ``kafka`` gives the bootstrap servers of a broker that all tests share (``ATTUNE_TEST_KAFKA`` names one that runs
-already); ``kafka_broker`` is a broker of the test's own, to be stopped, killed and started again. Without Java or
-Maven the tests are skipped, or fail with ``ATTUNE_TEST_REQUIRE_KAFKA=1``.
+already); ``kafka_broker`` is a broker of the test's own, to be stopped, killed and started again; ``kafka_secured`` is
+one that asks for TLS, a password and rights. Without Java or Maven the tests are skipped, or fail with
+``ATTUNE_TEST_REQUIRE_KAFKA=1``.
 """
 
 import hashlib
@@ -13,12 +14,14 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.kafka_secured import LISTENERS, Secured, broker_settings, fill, make_certificates
 
 HERE = Path(__file__).parent / "kafka"
 LIBS = HERE / "target" / "libs"
@@ -36,12 +39,21 @@ def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = DEADLIN
 
 
 class Broker:
-    """A broker of its own in ``folder``; its address and its data outlive `stop` and `kill`."""
+    """A broker of its own in ``folder``; its address and its data outlive `stop` and `kill`.
 
-    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+    ``address`` is open to everybody. ``listeners`` are further ones, security protocol by name; where they listen is in
+    ``addresses``, and what they need beside it in ``settings``.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, str] | None = None, listeners: Mapping[str, str] | None = None
+    ) -> None:
         self._folder = folder
-        port, controller = _free_ports(2)
+        more = dict(listeners or {})
+        port, controller, *ports = _free_ports(2 + len(more))
         self.address = f"127.0.0.1:{port}"
+        self.addresses = {name: f"127.0.0.1:{number}" for name, number in zip(more, ports, strict=True)}
+        heard = ",".join(f"{name}://{where}" for name, where in {"PLAINTEXT": self.address, **self.addresses}.items())
         self._port = port
         self._log = folder / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -49,9 +61,13 @@ class Broker:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "listeners": f"{heard},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": heard,
             "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}"
+                for name, protocol in {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **more}.items()
+            ),
             "log.dirs": str(folder / "data"),
             "auto.create.topics.enable": "false",
             # A broker that was killed may only come back when its last session has ended.
@@ -164,6 +180,20 @@ def kafka_broker(tmp_path: Path) -> Iterator[Broker]:
     broker.start()
     try:
         yield broker
+    finally:
+        broker.kill()
+
+
+@pytest.fixture(scope="session")
+def kafka_secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """Give a broker that speaks TLS, asks for a password and grants rights; its topics are not to be added to."""
+    require()
+    folder = tmp_path_factory.mktemp("kafka-secured")
+    certificates = make_certificates(folder)
+    broker = Broker(folder, broker_settings(certificates), LISTENERS)
+    broker.start()
+    try:
+        yield fill(broker.address, broker.addresses, certificates)
     finally:
         broker.kill()
 

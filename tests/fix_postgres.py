@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import Composed
 
 from flows.local.postgres import LocalPostgres, local_postgres
 from schemas.batches import Records
@@ -81,10 +82,10 @@ def batch_of(records: Sequence[Record]) -> Records:
     )
 
 
-def ask(conninfo: str, query: str, *values: object) -> list[tuple[Any, ...]]:
+def ask(conninfo: str, query: str | Composed, *values: object) -> list[tuple[Any, ...]]:
     """Return the rows of a query."""
     with psycopg.connect(conninfo) as connection:
-        return connection.execute(query.encode(), values).fetchall()
+        return connection.execute(query.encode() if isinstance(query, str) else query, values).fetchall()
 
 
 def do(conninfo: str, *statements: str) -> None:

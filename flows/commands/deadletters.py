@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.common import ConfigOption, load_settings, say
+from flows.commands.common import ConfigOption, load_settings, say, warn_insecure
 
 if TYPE_CHECKING:
     from flows.putback import Return
@@ -58,6 +58,8 @@ def replay(
             f"{', '.join(unknown)}: expected some of {', '.join(get_args(Reason))}", param_hint="--reason"
         )
     settings = load_settings(config)
+    if source is None or (yes and not out):
+        warn_insecure(settings)
     letters = _from_files(source) if source else _from_kafka(settings)
     names = dict(settings.kafka.topics)
     chosen = wanted(letters, frozenset(reason or ()), frozenset(topic or ()), frozenset(letter_id or ()))
@@ -120,4 +122,4 @@ def _from_kafka(settings: "Settings") -> "Iterator[DeadLetter]":
 
     topic = OUTBOUND["dead_letter"].topic
     kafka = settings.kafka
-    return read_topic(connection(kafka).client(), kafka.topics.get(topic, topic), kafka.preflight_timeout_s)
+    return read_topic(connection(kafka), kafka.topics.get(topic, topic), kafka.preflight_timeout_s)

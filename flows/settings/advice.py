@@ -5,6 +5,9 @@ from ipaddress import ip_address
 
 from flows.settings.model import Kafka, Settings
 
+_TRUE = ("true", "t", "1")
+"""What librdkafka takes for a yes, in any case; "f" and "0" are a no as much as "false"."""
+
 
 def insecurities(settings: Settings) -> list[str]:
     """Return what an attacker on the network could use; empty in development.
@@ -34,13 +37,15 @@ def _kafka(kafka: Kafka) -> Iterator[str]:
     protocol = options.get("security.protocol", "plaintext")
     if not protocol.endswith("ssl"):
         yield f'kafka.options."security.protocol" is {protocol}: events and passwords cross the network in the clear'
-    elif options.get("enable.ssl.certificate.verification") == "false":
+    elif options.get("enable.ssl.certificate.verification", "true") not in _TRUE:
         yield 'kafka.options."enable.ssl.certificate.verification" is off: anybody may pose as the broker'
     elif options.get("ssl.endpoint.identification.algorithm") == "none":
         yield 'kafka.options."ssl.endpoint.identification.algorithm" is none: any certificate passes as the broker'
     certificate = {"ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"} & set(options)
     if not protocol.startswith("sasl") and not certificate:
         yield "kafka.options has neither SASL nor a client certificate: the broker cannot tell who reads and writes"
+    if options.get("enable.sasl.oauthbearer.unsecure.jwt", "false") in _TRUE:
+        yield 'kafka.options."enable.sasl.oauthbearer.unsecure.jwt" is on: anybody may say that he is this user'
 
 
 def _database(settings: Settings) -> Iterator[str]:

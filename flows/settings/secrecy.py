@@ -6,7 +6,7 @@ from typing import Final
 MASK: Final = "**********"
 
 _SECRET_NAME = re.compile(
-    r"password|passwd|secret|token|credential|jaas|\.pem$|_pem$|oauthbearer[._]config$", re.IGNORECASE
+    r"password|passwd|passphrase|secret|token|credential|jaas|\.pem$|_pem$|oauthbearer[._]config$", re.IGNORECASE
 )
 _NOT_SECRET = re.compile(r"endpoint|location|token_ttl|file$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]{0,20}://[^\s/:@]{0,256}:)[^\s@]{1,512}@", re.IGNORECASE)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
+from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from flows.settings.convert import conductor_config, ms
 from flows.settings.model import Database, Gateway, Kafka, Settings
+from flows.settings.secrecy import mask_text
+from flows.settings.show import secrets
 from schemas.batches import Records
 from schemas.errors import ConfigError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND, OUTBOUND_TOPICS
@@ -15,6 +18,7 @@ from sinks.postgres import PostgresConfig
 from sinks.websocket.access import check_exposure, developer
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.limits import Limits
+from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
 
@@ -121,8 +125,18 @@ def outbound_topics(kafka: Kafka) -> tuple[str, ...]:
 
 
 def _options(kafka: Kafka) -> dict[str, str]:
-    """Return librdkafka's options as it takes them: all texts, secrets laid open."""
-    return {key: _text(value) for key, value in kafka.options.items()}
+    """Return librdkafka's options as it takes them: all texts, secrets laid open.
+
+    Raises:
+        ConfigError: it does not take them.
+    """
+    options = {key: _text(value) for key, value in kafka.options.items()}
+    try:
+        # A client without servers connects to nothing: it is made for what librdkafka says of names, values and files.
+        opened(Producer, {"log_level": 0, **options})
+    except ConfigError as error:
+        raise ConfigError(mask_text(str(error), secrets(kafka))) from None
+    return options
 
 
 def _text(value: object) -> str:

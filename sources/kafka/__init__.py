@@ -7,10 +7,20 @@
 """
 
 from sources.kafka.part import Position
-from sources.kafka.preflight import Cluster, check
+from sources.kafka.preflight import Cluster, check, check_writable
 from sources.kafka.settings import Connection, SourceConfig
 from sources.kafka.source import KafkaSource
 from sources.kafka.status import Status
 from sources.kafka.topics import create_topics
 
-__all__ = ["Cluster", "Connection", "KafkaSource", "Position", "SourceConfig", "Status", "check", "create_topics"]
+__all__ = [
+    "Cluster",
+    "Connection",
+    "KafkaSource",
+    "Position",
+    "SourceConfig",
+    "Status",
+    "check",
+    "check_writable",
+    "create_topics",
+]

@@ -1,15 +1,21 @@
 """Look at everything the source needs before it starts, and tell all that is wrong at once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AclOperation, AdminClient, ConfigResource, ResourceType
+from confluent_kafka.admin import AclOperation, AdminClient, ClusterMetadata, ConfigResource, ResourceType
 
-from schemas.errors import TerminalError, TransientError
-from sources.kafka.settings import SourceConfig
+from schemas.errors import TerminalError
+from sources.kafka.faults import Heard, opened
+from sources.kafka.settings import Connection, SourceConfig
+
+POLL_S = 0.1
+FIRST_S = 0.5
+"""How long the first question for a topic waits for its answer; each further one twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +32,19 @@ class Cluster:
 
 
 def check(config: SourceConfig) -> Cluster:
-    """Check brokers, topics, rights and partition counts. Blocks for ``timeout_s`` twice at most.
+    """Check brokers, topics, rights and partition counts. A question that gets no answer blocks for ``timeout_s``.
 
     Raises:
+        ConfigError: librdkafka does not take the options.
         TransientError: the brokers do not answer.
-        TerminalError: topics are missing, may not be read, or don't have the same number of partitions; lists all.
+        TerminalError: they and we refuse each other; topics are missing, may not be read, or don't have the same number
+            of partitions; offsets may not be committed to the group: lists all.
     """
-    heard: list[KafkaError] = []
-    client = {**config.client(), "error_cb": heard.append}
-    # A consumer's handle asks: a producer's may create the topic by asking.
-    consumer = Consumer({**client, "group.id": config.group_id, "allow.auto.create.topics": False})
-    partitions: dict[str, int] = {}
-    faults: list[str] = []
-    settings_known = True
-    for topic in config.topics:
-        try:
-            cluster = consumer.list_topics(topic, timeout=config.timeout_s)
-        except KafkaException as failure:
-            consumer.poll(0)  # Brings what the callback has to say of the cause.
-            raise _unanswered(config, failure.args[0], heard) from failure
-        # librdkafka's mock cluster names a controller that is not there: it knows no rights and no settings.
-        settings_known = cluster.controller_id in cluster.brokers
-        found = cluster.topics[topic]
-        if found.error is None:
-            partitions[topic] = len(found.partitions)
-        else:
-            faults.append(_missing(topic, found.error))
-    consumer.close()
-    admin = AdminClient(client)
-    if settings_known:
-        faults += _rights(admin, config, list(partitions))
+    found = _Found(config, config.group_id, config.topics, config.timeout_s)
+    admin, partitions, faults = found.admin, found.partitions, found.faults
+    if found.settings_known:
+        faults += _rights(admin, list(partitions), AclOperation.READ, config.timeout_s)
+        faults += _group_rights(admin, config)
     if config.equal_partitions and len(set(partitions.values())) > 1:
         counts = ", ".join(f"{topic} has {count}" for topic, count in sorted(partitions.items()))
         faults.append(
@@ -64,9 +53,73 @@ def check(config: SourceConfig) -> Cluster:
         )
     if faults:
         raise TerminalError(f"Kafka at {config.bootstrap_servers}: " + "; ".join(faults))
-    if not settings_known:
+    if not found.settings_known:
         return Cluster(partitions, (_unknown_stamp(config.topics),))
     return Cluster(partitions, _timestamps(admin, config))
+
+
+def check_writable(connection: Connection, group_id: str, topics: Sequence[str], timeout_s: float) -> None:
+    """Check that topics exist and may be written. Takes as long as `check`; ``group_id`` is only a name to ask under.
+
+    Raises:
+        ConfigError: librdkafka does not take the options.
+        TransientError: the brokers do not answer.
+        TerminalError: they and we refuse each other, or topics are missing or may not be written; lists all.
+    """
+    found = _Found(connection, group_id, topics, timeout_s)
+    faults = found.faults
+    if found.settings_known:
+        faults += _rights(found.admin, list(found.partitions), AclOperation.WRITE, timeout_s)
+    if faults:
+        raise TerminalError(f"Kafka at {connection.bootstrap_servers}: " + "; ".join(faults))
+
+
+class _Found:
+    """What the brokers know of topics: partitions of those that can be seen, faults of the others."""
+
+    def __init__(self, connection: Connection, group_id: str, topics: Sequence[str], timeout_s: float) -> None:
+        heard = Heard(connection)
+        # A consumer's handle asks: a producer's may create the topic by asking.
+        consumer = opened(Consumer, {**heard.conf(), "group.id": group_id, "allow.auto.create.topics": False})
+        self.partitions: dict[str, int] = {}
+        self.faults: list[str] = []
+        self.settings_known = True
+        for topic in topics:
+            cluster = ask(consumer, heard, topic, timeout_s)
+            # librdkafka's mock cluster names a controller that is not there: it knows no rights and no settings.
+            self.settings_known = cluster.controller_id in cluster.brokers
+            found = cluster.topics[topic]
+            if found.error is None:
+                self.partitions[topic] = len(found.partitions)
+            else:
+                self.faults.append(_missing(topic, found.error))
+        consumer.close()
+        self.admin = opened(AdminClient, connection.client())
+
+
+def ask(consumer: Consumer, heard: Heard, topic: str, timeout_s: float) -> ClusterMetadata:
+    """Return what the brokers know of a topic. A refusal is told at once, silence after ``timeout_s``.
+
+    Raises:
+        TransientError: no answer.
+        TerminalError: one side refuses the other.
+    """
+    end = monotonic() + timeout_s
+    patience = FIRST_S
+    while True:
+        left = end - monotonic()
+        # Who is asked hears nothing else: short questions first, and at least half of the time for the last one.
+        wait = left if left < 2 * patience else patience
+        try:
+            cluster: ClusterMetadata = consumer.list_topics(topic, timeout=max(POLL_S, wait))
+        except KafkaException as failure:
+            consumer.poll(POLL_S)  # Brings what the client has to say of the cause.
+            # A broker that hangs up ends the question at once: it may be about to start.
+            if heard.refused() or monotonic() >= end:
+                raise heard.unanswered(failure.args[0], timeout_s) from failure
+            patience *= 2
+        else:
+            return cluster
 
 
 def _missing(topic: str, error: KafkaError) -> str:
@@ -78,26 +131,12 @@ def _missing(topic: str, error: KafkaError) -> str:
     return f"{topic}: {error.str()} ({error.name()})"
 
 
-def _unanswered(config: SourceConfig, error: KafkaError, heard: list[KafkaError]) -> TransientError | TerminalError:
-    """Say why the brokers did not answer, as far as the client knows."""
-    refused = [e for e in heard if e.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL)]
-    if refused:
-        return TerminalError(
-            f"Kafka at {config.bootstrap_servers} refused us: {refused[-1].str()}: check the Kafka options"
-        )
-    causes = "; ".join(dict.fromkeys(e.str() for e in heard if e.code() != KafkaError._ALL_BROKERS_DOWN))
-    return TransientError(
-        f"Kafka at {config.bootstrap_servers} did not answer within {config.timeout_s:g} s "
-        f"({causes or error.str()}): check the address, its security settings, and that it runs"
-    )
-
-
-def _rights(admin: AdminClient, config: SourceConfig, topics: list[str]) -> list[str]:
-    """Return a fault for each topic that this user may see but not read."""
+def _rights(admin: AdminClient, topics: list[str], right: AclOperation, timeout_s: float) -> list[str]:
+    """Return a fault for each topic that this user may see but not read (or write)."""
     if not topics:
         return []
     described = admin.describe_topics(
-        TopicCollection(topics), include_authorized_operations=True, request_timeout=config.timeout_s
+        TopicCollection(topics), include_authorized_operations=True, request_timeout=timeout_s
     )
     faults = []
     for topic, answer in described.items():
@@ -107,9 +146,25 @@ def _rights(admin: AdminClient, config: SourceConfig, topics: list[str]) -> list
             faults.append(f"{topic}: {failure.args[0].str()}")
             continue
         # None or empty: the broker does not say (no authorizer, or an old broker).
-        if allowed and AclOperation.READ not in allowed:
-            faults.append(f"{topic}: this user may not READ it")
+        if allowed and right not in allowed:
+            faults.append(f"{topic}: this user may not {right.name} it")
     return faults
+
+
+def _group_rights(admin: AdminClient, config: SourceConfig) -> list[str]:
+    """Return a fault if this user may not commit to the group."""
+    # Not left to the look-up of committed offsets: there a missing right shows as a coordinator that is never found.
+    described = admin.describe_consumer_groups(
+        [config.group_id], include_authorized_operations=True, request_timeout=config.timeout_s
+    )
+    try:
+        allowed = described[config.group_id].result().authorized_operations
+    except KafkaException as failure:
+        # A coordinator that is away for now is waited for when offsets are looked up and committed.
+        denied = failure.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    else:
+        denied = bool(allowed) and AclOperation.READ not in allowed
+    return [f"group {config.group_id}: this user may not READ it, and so not commit offsets to it"] if denied else []
 
 
 def _timestamps(admin: AdminClient, config: SourceConfig) -> tuple[str, ...]:

@@ -1,18 +1,24 @@
 """Create the topics that Attune reads and writes, or tell where existing ones differ."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from schemas.errors import TerminalError, TransientError
+from schemas.errors import AttuneError, TerminalError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
-from sources.kafka.faults import is_terminal, terminal
+from sources.kafka.faults import Heard, is_terminal, opened, terminal
+from sources.kafka.preflight import ask
 from sources.kafka.settings import Connection
 
 STAMP = "message.timestamp.type"
+GROUP = "attune-topics"
+"""The group that librdkafka wants a name of even for asking; it is never joined."""
+
+_SILENT = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+_DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 
 def create_topics(
@@ -30,65 +36,101 @@ def create_topics(
     Nothing that exists is changed: a partition more would send a session's later events elsewhere.
 
     Raises:
+        ConfigError: librdkafka does not take the options.
         TransientError: the brokers did not answer.
-        TerminalError: they refused.
+        TerminalError: they refused, or are not trusted.
     """
-    admin = AdminClient(connection.client())
     stamp = "CreateTime" if create_time else "LogAppendTime"
     wanted = {topic: {STAMP: stamp} for topic in inbound} | {topic: {} for topic in outbound if topic not in inbound}
+    admin = _Admin(connection, next(iter(wanted)), timeout_s)
     new = [
         NewTopic(topic, num_partitions=partitions, replication_factor=replication_factor, config=config)
         for topic, config in wanted.items()
     ]
-    outcome: dict[str, str] = {}
-    for topic, answer in admin.create_topics(new, request_timeout=timeout_s).items():
-        try:
-            answer.result()
-            outcome[topic] = "created"
-        except KafkaException as failure:
-            if failure.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _failure(topic, failure) from failure
-            outcome[topic] = "exists"
+    outcome = admin.create(new)
     existing = [topic for topic, what in outcome.items() if what == "exists"]
-    for topic, differences in _differences(admin, existing, wanted, partitions, timeout_s).items():
+    for topic, differences in _differences(admin, existing, wanted, partitions).items():
         if differences:
             outcome[topic] = "differs: " + "; ".join(differences)
     return [(topic, outcome[topic]) for topic in wanted]
 
 
 def _differences(
-    admin: AdminClient, topics: list[str], wanted: dict[str, dict[str, str]], partitions: int, timeout_s: float
+    admin: "_Admin", topics: list[str], wanted: dict[str, dict[str, str]], partitions: int
 ) -> dict[str, list[str]]:
     """Return for each existing topic in what it is not as wanted."""
-    if not topics:
-        return {}
-    described = admin.describe_topics(TopicCollection(topics), request_timeout=timeout_s)
-    stamped = [topic for topic in topics if wanted[topic]]
-    resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in stamped]
-    configs = admin.describe_configs(resources, request_timeout=timeout_s) if resources else {}
     found: dict[str, list[str]] = {topic: [] for topic in topics}
-    for topic, answer in described.items():
-        count = len(_result(topic, answer, lambda value: value.partitions))
+    for topic, count in admin.partitions(topics).items():
         if count != partitions:
             found[topic].append(f"it has {count} partitions, not {partitions}")
-    for resource, answer in configs.items():
-        stamp = _result(resource.name, answer, lambda value: value[STAMP].value)
-        if stamp != wanted[resource.name][STAMP]:
-            found[resource.name].append(f"{STAMP} is {stamp}, not {wanted[resource.name][STAMP]}")
+    for topic, stamp in admin.stamps([topic for topic in topics if wanted[topic]]).items():
+        if stamp != wanted[topic][STAMP]:
+            found[topic].append(f"{STAMP} is {stamp}, not {wanted[topic][STAMP]}")
     return found
 
 
-def _result(topic: str, answer: "Future[Any]", read: Callable[[Any], Any]) -> Any:
-    try:
-        return read(answer.result())
-    except KafkaException as failure:
-        raise _failure(topic, failure) from failure
+class _Admin:
+    """The admin client, whose failures say what is wrong and which right is missing."""
 
+    def __init__(self, connection: Connection, topic: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._heard = Heard(connection)
+        # A consumer's handle asks whether there is anybody: the admin client's waits, and tells no cause.
+        consumer = opened(Consumer, {**self._heard.conf(), "group.id": GROUP, "allow.auto.create.topics": False})
+        ask(consumer, self._heard, topic, timeout_s)
+        consumer.close()
+        self._client = opened(AdminClient, connection.client())
 
-def _failure(topic: str, failure: KafkaException) -> TerminalError | TransientError:
-    error = failure.args[0]
-    if is_terminal(error):
-        return terminal(error, f"topic {topic}")
-    if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
-        return TransientError(f"Kafka did not answer about topic {topic} ({error.str()}): is the cluster up?")
-    return TerminalError(f"Kafka refused to create topic {topic}: {error.str()} ({error.name()})")
+    def create(self, new: list[NewTopic]) -> dict[str, str]:
+        """Create topics; return for each ``created`` or ``exists``."""
+        outcome: dict[str, str] = {}
+        failed: dict[str, KafkaException] = {}
+        for topic, answer in self._client.create_topics(new, request_timeout=self._timeout_s).items():
+            try:
+                answer.result()
+                outcome[topic] = "created"
+            except KafkaException as failure:
+                if failure.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                    outcome[topic] = "exists"
+                else:
+                    failed[topic] = failure
+        if failed:
+            first = next(iter(failed.values()))
+            alike = [topic for topic, other in failed.items() if other.args[0].code() == first.args[0].code()]
+            raise self._fault(alike, first.args[0], "CREATE") from first
+        return outcome
+
+    def partitions(self, topics: list[str]) -> dict[str, int]:
+        """Return the number of partitions of topics that exist."""
+        if not topics:
+            return {}
+        answers = self._client.describe_topics(TopicCollection(topics), request_timeout=self._timeout_s)
+        return {topic: len(self._result(topic, answer, "DESCRIBE").partitions) for topic, answer in answers.items()}
+
+    def stamps(self, topics: list[str]) -> dict[str, str]:
+        """Return whose timestamps the records of topics have."""
+        if not topics:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
+        return {
+            resource.name: str(self._result(resource.name, answer, "DESCRIBE_CONFIGS")[STAMP].value)
+            for resource, answer in answers.items()
+        }
+
+    def _result(self, topic: str, answer: "Future[Any]", right: str) -> Any:
+        try:
+            return answer.result()
+        except KafkaException as failure:
+            raise self._fault([topic], failure.args[0], right) from failure
+
+    def _fault(self, topics: list[str], error: KafkaError, right: str) -> AttuneError:
+        """Return what to say when ``topics`` could not be dealt with; ``right`` is the one that it takes."""
+        where = f"topic{'s' if len(topics) > 1 else ''} {', '.join(topics)}"
+        if error.code() in _SILENT:
+            return self._heard.unanswered(error, self._timeout_s)
+        if error.code() in _DENIED:
+            return TerminalError(f"Kafka, {where}: this user may not {right}: grant it on topics of these names")
+        if is_terminal(error):
+            return terminal(error, where)
+        return TerminalError(f"Kafka refused to {right} {where}: {error.str()} ({error.name()})")

@@ -144,13 +144,17 @@ class Told:
 
     def of_type(self, kind: str) -> dict[str, bytes]:
         """Return the records of a type; fails if one id was given different content."""
-        found = {}
+        return {name: payload for name, payload in self._once().items() if json.loads(payload)["type"] == kind}
+
+    @property
+    def records(self) -> dict[str, bytes]:
+        """All records but dead letters; fails if one id was given different content."""
+        return {name: line for name, line in self._once().items() if json.loads(line)["type"] != "dead_letter"}
+
+    def _once(self) -> dict[str, bytes]:
         for name, payloads in self.payloads.items():
             assert len(payloads) == 1, f"{name} was told in different words: {payloads}"
-            (payload,) = payloads
-            if json.loads(payload)["type"] == kind:
-                found[name] = payload
-        return found
+        return {name: payload for name, (payload,) in self.payloads.items()}
 
 
 class Reader:
