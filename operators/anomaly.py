@@ -4,11 +4,13 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from operators.anomaly_config import HISTORY, WINDOW_TICKS, AnomalyConfig
+from operators.anomaly_config import HISTORY, AnomalyConfig
 from operators.anomaly_episodes import Episodes, Told, step
-from operators.anomaly_past import FEATURES, Past, compared
+from operators.anomaly_history import compared
+from operators.anomaly_past import Past
 from operators.anomaly_rules import GRADUAL_DECLINE, MASS_EXIT, NONE, Measures, candidates, judge, measure
 from operators.anomaly_state import NEWEST, TYPES, UNITS, Baselines, Runs, Spells, Ticks
+from operators.anomaly_trees import FEATURES, Features
 from operators.columns import Flags, Int64s, offsets
 from operators.config import ScoreConfig
 from operators.engagement import Floats, SignalColumns
@@ -74,6 +76,7 @@ class Detector:
             window_size=config.window,
             seed=config.seed,
         )
+        self.features = Features(score)
 
     def baselines(self, capacity: int = 16) -> Baselines:
         """Return room for the state of sessions."""
@@ -82,27 +85,35 @@ class Detector:
     def detect(self, table: Baselines, spells: Spells, ticks: Ticks) -> Reports:
         """Take a closing in: update the sessions' rows, free those of ended ones, and return what is to be told."""
         matter = self._matter(table, spells, ticks)
+        if len(ticks.ts) + HISTORY * len(matter) <= MOST_SLOTS:
+            return self._detect(table, spells, ticks, matter)
         count = np.bincount(ticks.session, minlength=len(matter))
         portion = np.cumsum(np.where(matter, count + HISTORY, 0)) // MOST_SLOTS
-        session_at = np.searchsorted(portion, np.arange(int(portion[-1]) + 2 if len(portion) else 1))
+        session_at = np.searchsorted(portion, np.arange(int(portion[-1]) + 2))
         tick_at = offsets(count)[session_at]
         parts = []
         for i in range(len(session_at) - 1):
             sessions, places = slice(*session_at[i : i + 2]), slice(*tick_at[i : i + 2])
             if matter[sessions].any():
-                part = self._detect(table, spells.take(sessions), ticks.take(places, sessions.start))
+                some = ticks.take(places, sessions.start)
+                part = self._detect(table, spells.take(sessions), some, matter[sessions])
                 parts.append(part.moved(int(sessions.start), int(places.start)))
         return _joined(parts)
 
-    def _detect(self, table: Baselines, spells: Spells, ticks: Ticks) -> Reports:
-        at = np.flatnonzero(ticks.alive & self._matter(table, spells, ticks)[ticks.session])
+    def _detect(self, table: Baselines, spells: Spells, ticks: Ticks, matter: Flags) -> Reports:
+        at = np.flatnonzero(ticks.alive & matter[ticks.session])
         past = self._past(table, spells, ticks, at)
+        last = _last_place(ticks.session[at], at, len(spells.row))
+        opened = spells.kept & table.open[spells.row].any(axis=1)
         which = candidates(past, self.config)
+        if opened.any():
+            # What is told of them, and what is kept of their newest ticks, is measured along with the rest.
+            which = np.union1d(which, past.runs.where(last[opened]))
         judged = judge(past, which, self.config) if len(which) else None
-        told, episodes = self._follow(table, spells, ticks, at, judged)
-        numbers, critical = self._numbers(table, spells, ticks, at, past, told)
-        self._keep(table, spells, ticks, at, past, episodes)
-        return _reports(told, numbers, critical)
+        told, episodes = self._follow(table, spells, ticks, at, opened, judged)
+        reports = self._tell(table, spells, ticks, past, last, judged, told) if len(told.ts) else _NOTHING
+        self._keep(table, spells, ticks, past, last, judged, episodes)
+        return reports
 
     def trace(self, table: Baselines, spells: Spells, ticks: Ticks) -> Measures:
         """Return all that decides at every tick with an audience, in their order; changes nothing."""
@@ -112,7 +123,7 @@ class Detector:
 
     def _past(self, table: Baselines, spells: Spells, ticks: Ticks, at: Int64s) -> Past:
         runs = Runs(table, spells, ticks, at, self.config)
-        return Past(runs, table, ticks, self.forest, self.config, self.score_config)
+        return Past(runs, table, ticks, self.forest, self.features, self.config, self.score_config)
 
     def _matter(self, table: Baselines, spells: Spells, ticks: Ticks) -> Flags:
         """Tell which sessions have, had or get an audience."""
@@ -122,12 +133,14 @@ class Detector:
         return matter
 
     def _follow(
-        self, table: Baselines, spells: Spells, ticks: Ticks, at: Int64s, judged: Measures | None
+        self, table: Baselines, spells: Spells, ticks: Ticks, at: Int64s, opened: Flags, judged: Measures | None
     ) -> tuple[Told, dict[int, Episodes]]:
         """Walk through the ticks of sessions where a type holds or is open, one by one; few are."""
         config = self.config
         told = Told()
         episodes: dict[int, Episodes] = {}
+        if judged is None and not opened.any():
+            return told, episodes
         held: dict[int, tuple[int, float]] = {}
         if judged is not None:
             found = np.flatnonzero(judged.kind != NONE)
@@ -136,7 +149,6 @@ class Detector:
             held = dict(
                 zip(judged.tick[found].tolist(), zip(kinds.tolist(), expected.tolist(), strict=True), strict=True)
             )
-        opened = spells.kept & table.open[spells.row].any(axis=1)
         busy = opened.copy()
         busy[ticks.session[list(held)]] = True
         ended = opened & spells.finished
@@ -164,101 +176,95 @@ class Detector:
                     told.add(session, -1, end, kind, False, episodes[session].expected[kind])
         return told, episodes
 
-    def _numbers(
-        self, table: Baselines, spells: Spells, ticks: Ticks, at: Int64s, past: Past, told: Told
-    ) -> tuple[Floats, Flags]:
-        """Return the newest numbers of what is told, of shape (n, NEWEST), and which of it is critical."""
-        places = np.array(told.place, np.int64)
-        if not len(places):
-            return np.zeros((0, NEWEST)), np.zeros(0, np.bool_)
-        numbers = np.zeros((len(places), NEWEST))
-        ends = np.flatnonzero(places < 0)
-        if len(ends):
-            session = np.array(told.session, np.int64)[ends]
-            numbers[ends] = table.newest[spells.row[session]]
-            last = _last_place(ticks.session[at], at, len(spells.row))[session]
-            places[ends] = last
-        some = np.flatnonzero(places >= 0)
-        numbers[some] = self._at(past, ticks, places[some])
+    def _tell(
+        self,
+        table: Baselines,
+        spells: Spells,
+        ticks: Ticks,
+        past: Past,
+        last: Int64s,
+        judged: Measures | None,
+        told: Told,
+    ) -> Reports:
+        """Put numbers and severity to what is told."""
+        places, session = np.array(told.place, np.int64), np.array(told.session, np.int64)
+        ends = places < 0
+        places[ends] = last[session[ends]]
+        numbers = table.newest[spells.row[session]]
+        here = places >= 0
+        numbers[here] = self._at(past, ticks, places[here], judged)
         kind, raised = np.array(told.kind, np.int64), np.array(told.raised, np.bool_)
-        critical = numbers[:, _COMBINED] >= self.config.critical
         exits = (kind == MASS_EXIT) & raised
+        critical = numbers[:, _COMBINED] >= self.config.critical
         critical[exits] = numbers[exits, NEWEST - 1] >= self.config.exit_critical
-        return numbers, critical
+        return _reports(told, numbers, critical)
 
-    def _at(self, past: Past, ticks: Ticks, places: Int64s) -> Floats:
+    def _at(self, past: Past, ticks: Ticks, places: Int64s, judged: Measures | None) -> Floats:
         """Return the numbers that go with reports at some ticks of the closing, of shape (n, NEWEST)."""
         numbers = np.zeros((len(places), NEWEST))
         signals = ticks.signals
         numbers[:, _SCORE] = compared(ticks, places) / UNITS
         for i, name in enumerate(SignalColumns.__slots__):
             numbers[:, _SIGNALS + i] = getattr(signals, name)[places]
-        mine = np.searchsorted(past.runs.at, places)
-        mine = np.minimum(mine, max(len(past.runs.at) - 1, 0))
-        known = np.flatnonzero(past.runs.at[mine] == places) if len(past.runs.at) else np.zeros(0, np.int64)
-        if len(known):
-            measures = measure(past, mine[known], self.config)
-            ready = measures.ordinal >= self.config.min_baseline
-            for column, values in (
-                (_COMBINED, measures.combined),
-                (_TREES, measures.trees),
-                (_Z, measures.z),
-                (_WEIGHT, measures.trees_weight),
-            ):
-                numbers[known, column] = np.where(ready, values, 0.0)
+        known = np.zeros(len(places), np.bool_)
+        if judged is not None:
+            known = self._copy(judged, places, numbers)
+        rest = past.runs.where(np.unique(places[~known]))
+        if len(rest):
+            self._copy(measure(past, rest, self.config), places, numbers)
         return numbers
 
+    def _copy(self, measures: Measures, places: Int64s, numbers: Floats) -> Flags:
+        """Copy what decided at some places to their numbers, and tell which of them were measured."""
+        found = np.minimum(np.searchsorted(measures.tick, places), len(measures.tick) - 1)
+        known: Flags = measures.tick[found] == places
+        found = found[known]
+        columns = (measures.combined, measures.trees, measures.z, measures.trees_weight)
+        ready = measures.ordinal[found] >= self.config.min_baseline
+        for i, values in zip((_COMBINED, _TREES, _Z, _WEIGHT), columns, strict=True):
+            numbers[known, i] = np.where(ready, values[found], 0.0)
+        return known
+
     def _keep(
-        self, table: Baselines, spells: Spells, ticks: Ticks, at: Int64s, past: Past, episodes: dict[int, Episodes]
+        self,
+        table: Baselines,
+        spells: Spells,
+        ticks: Ticks,
+        past: Past,
+        last: Int64s,
+        judged: Measures | None,
+        episodes: dict[int, Episodes],
     ) -> None:
         """Write the state after the last tick back to the rows."""
         runs = past.runs
         table.reset(spells.row[spells.kept & spells.finished])
-        last = _last_place(ticks.session[at], at, len(spells.row))
         lives = np.flatnonzero((last >= 0) & ~spells.finished)
         rows = spells.row[lives]
         table.used[rows] = True
         table.newest_ts[rows] = ticks.ts[last[lives]]
         table.ticks[rows] = 0
-        final = np.cumsum(runs.count) - 1
-        goes = np.flatnonzero((runs.at[final] == last[runs.session]) & ~spells.finished[runs.session])
-        rows = runs.row[goes]
-        table.ticks[rows] = past.ordinal[final[goes]] + 1
-        for name, column, length in (
-            ("score", past.score_column, HISTORY),
-            ("chats", past.chat_column, HISTORY),
-            ("reactions", past.reaction_column, HISTORY),
-            ("active", past.active_column, HISTORY),
-            ("there", past.there_column, HISTORY),
-            ("leaves", past.leaf_column, HISTORY),
-            ("masses", past.mass_column, HISTORY // 2),
-            ("audience", past.audience_column, WINDOW_TICKS),
-            ("connected", past.connected_column, WINDOW_TICKS),
-            ("left", past.left_column, WINDOW_TICKS),
-        ):
-            getattr(table, name)[rows] = runs.tails(goes, column, length)
-        table.churn[rows] = past.churn_after[final[goes]]
-        table.crowd[rows] = past.crowd_after[final[goes]]
-        table.poll_tick[rows], table.drop_tick[rows] = (numbers[goes] for numbers in past.last_ticks())
+        final = runs.at[runs.tick_at[1:] - 1]
+        past.keep(np.flatnonzero((final == last[runs.session]) & ~spells.finished[runs.session]))
         for session, state in episodes.items():
             if not spells.finished[session]:
                 row = spells.row[session]
                 table.open[row], table.expected[row] = state.open, state.expected
                 table.told[row], table.back[row] = state.told, state.back
-        opened = lives[table.open[spells.row[lives]].any(axis=1)]
+        is_open = table.open[rows].any(axis=1)
+        opened = lives[is_open]
         if len(opened):
-            table.newest[spells.row[opened]] = self._at(past, ticks, last[opened])
-        rows = spells.row[lives]
-        idle = (table.ticks[rows] == 0) & ~table.open[rows].any(axis=1)
-        idle &= table.newest_ts[rows] - table.told[rows].max(axis=1, initial=LONG_AGO) >= self.config.repeat_ms
-        table.reset(rows[idle])
+            table.newest[spells.row[opened]] = self._at(past, ticks, last[opened], judged)
+        idle = np.flatnonzero((table.ticks[rows] == 0) & ~is_open)
+        if len(idle):
+            told = table.told[rows[idle]].max(axis=1, initial=LONG_AGO)
+            table.reset(rows[idle][table.newest_ts[rows[idle]] - told >= self.config.repeat_ms])
 
 
 def _joined(parts: list[Reports]) -> Reports:
     """Put the reports of portions one behind another."""
+    parts = [part for part in parts if len(part)] or [_NOTHING]
     if len(parts) == 1:
         return parts[0]
-    parts = parts or [_reports(Told(), np.zeros((0, NEWEST)), np.zeros(0, np.bool_))]
     columns = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in fields(Reports)
@@ -308,3 +314,6 @@ def _reports(told: Told, numbers: Floats, critical: Flags) -> Reports:
             counts[:, 0], counts[:, 1], counts[:, 2], counts[:, 3], numbers[:, 9], numbers[:, 10], numbers[:, 11]
         ),
     )
+
+
+_NOTHING = _reports(Told(), np.zeros((0, NEWEST)), np.zeros(0, np.bool_))

@@ -33,7 +33,10 @@ class AnomalyConfig:
 
     MASS_EXIT: ``exit_people`` gone in the window, a share ``exit_rate`` of those who were there, with ``exit_evidence``
     nats and ``exit_times`` as many as the session's own churn of the last ``exit_memory`` ticks says, both in people
-    and as a share; CRITICAL from the leave rate ``exit_critical``.
+    and as a share. Leaves come in groups, so their likelihood ratio overstates what they prove, the less so the more
+    of a room is gone: from a share of ``exit_most`` on ``exit_most_evidence`` is enough, less while the session can't
+    have proven so much yet. Once it is ``exit_age`` ticks old, its churn is known though nobody was seen before, and
+    whoever leaves was there. CRITICAL from the leave rate ``exit_critical``.
 
     Reports: one of a type in ``repeat_ms`` (ms); resolved after ``resolved_ticks`` ticks at the share
     ``resolved_share`` of what was expected.
@@ -66,9 +69,12 @@ class AnomalyConfig:
     evidence: float = 10.0
     recent_spans: tuple[int, ...] = (5, 12, 24, 36)
     exit_people: int = 3
-    exit_evidence: float = 6.0
+    exit_evidence: float = 18.0
+    exit_most: float = 1 / 3
+    exit_most_evidence: float = 7.5
     exit_times: float = 3.0
-    exit_rate: float = 0.03
+    exit_rate: float = 0.11
+    exit_age: int = 60
     exit_memory: int = 360
     exit_critical: float = 0.3
     repeat_ms: int = 30_000
@@ -103,8 +109,11 @@ class AnomalyConfig:
             ("evidence", 0, 1e9),
             ("exit_people", 1, 1 << 31),
             ("exit_evidence", 0, 1e9),
+            ("exit_most", 0, 1),
+            ("exit_most_evidence", 0, 1e9),
             ("exit_times", 1, 1e9),
             ("exit_rate", 0, 1),
+            ("exit_age", 1, 1 << 20),
             ("exit_memory", WINDOW_TICKS, 1 << 20),
             ("exit_critical", 0, 1),
             ("repeat_ms", 0, 1 << 40),

@@ -61,12 +61,12 @@ def explain_tick(measures: Measures, place: int, config: AnomalyConfig) -> TickE
     low_limit = config.low - config.low_margin * q["blur"]
     conditions = {
         MASS_EXIT: (
-            ready,
+            Condition(ready.asks + ", or an old session", ready.found, ready.needed, ready.holds or bool(q["grown"])),
             _least("people gone", q["gone"], config.exit_people),
             _least("more than 5 or 10 s ago", q["gone"], q["gone_before"] + 1),
             _least("their share of those who were there", q["exit_rate"], config.exit_rate),
             _least("times the session's own churn", q["exit_times"], config.exit_times),
-            _least("evidence against that churn, in nats", q["exit_evidence"], config.exit_evidence),
+            _least("evidence against that churn, in nats", q["exit_evidence"], q["exit_needed"]),
         ),
         LOW_ENGAGEMENT: (
             *fall,

@@ -22,8 +22,9 @@ class Measures:
     window of earlier ticks. ``counting``, ``blur``: the deviation that counting alone gives, at the rates of those and
     at the tick's own. ``trees_raw``: the trees' score; ``trees``: the share of the session's own recent ones that it
     exceeds. ``before``: the mean that a sudden drop is measured against. ``line_start``: where the line of a decline
-    began, NaN where there is none. ``evidence``, ``exit_evidence``: in nats. ``gone_before``: the least people gone at
-    the two ticks before. ``kind``: index of the type that holds, ``NONE`` for none.
+    began, NaN where there is none. ``grown``: the session is old enough to know its churn without an audience.
+    ``evidence``, ``exit_evidence`` and what is needed of it, ``exit_needed``: in nats. ``gone_before``: the least
+    people gone at the two ticks before. ``kind``: index of the type that holds, ``NONE`` for none.
     """
 
     tick: Int64s
@@ -51,7 +52,9 @@ class Measures:
     gone_before: Int64s
     exit_rate: Floats
     churn: Floats
+    grown: Flags
     exit_evidence: Floats
+    exit_needed: Floats
     exit_times: Floats
     mass_exit: Flags
     low: Flags
@@ -61,16 +64,27 @@ class Measures:
 
 
 def candidates(past: Past, config: AnomalyConfig) -> Int64s:
-    """Return the ticks at which a rule may hold; everything costly is looked at there alone."""
+    """Return the ticks at which a rule may hold; everything costly is looked at there alone.
+
+    Every condition here is one of those of ``measure``, or follows from one.
+    """
     ready = past.ordinal >= config.min_baseline
-    every = np.arange(len(ready))
-    score = past.score_now / UNITS
-    some = past.ticks.left[past.runs.at] >= config.exit_people
-    some |= score <= (1 - config.sudden_fall) * past.before(every)
-    some |= (score < config.low) & past.above_lately(every)
-    rest = np.flatnonzero(ready & ~some)
-    some[rest] = ~np.isnan(past.line_start(rest))
-    return np.flatnonzero(ready & some)
+    at, slot = past.runs.at, past.runs.slot
+    score, before = past.score_now / UNITS, past.before(np.arange(len(ready)))
+    falls = ready & (score <= (1 - config.sudden_fall) * before) & (before - score >= config.least_fall)
+    low = np.flatnonzero(ready & (score < config.low))
+    if len(low):
+        falls[low] |= past.above_lately(low)
+    rest = np.flatnonzero(ready & ~falls)
+    falls[rest] = ~np.isnan(past.line_start(rest))
+    fallen = np.flatnonzero(falls)
+    if len(fallen):
+        falls[fallen] = np.max(past.evidence(fallen), axis=0) >= config.evidence
+    left = past.ticks.left[at]
+    exits = (ready | past.grown) & (left >= config.exit_people)
+    exits &= left > np.minimum(past.left_column[slot - 1], past.left_column[slot - 2])
+    exits &= left / np.maximum(np.maximum(past.ticks.present_in_window[at], left), 1) >= config.exit_rate
+    return np.flatnonzero(falls | exits)
 
 
 def judge(past: Past, which: Int64s, config: AnomalyConfig) -> Measures:
@@ -101,13 +115,14 @@ def measure(past: Past, which: Int64s, config: AnomalyConfig) -> Measures:
     above_lately = past.above_lately(which)
     written, done, active = past.evidence(which)
     evidence = np.where(polled, written, np.maximum(done, active))
-    gone, exit_evidence, exit_times = past.exits(which)
+    gone, exit_evidence, exit_needed, exit_times = past.exits(which)
     gone_before = np.minimum(past.left_column[slot - 1], past.left_column[slot - 2])
     exit_rate = gone / np.maximum(np.maximum(past.ticks.present_in_window[at], gone), 1)
 
     ready = ordinal >= config.min_baseline
-    mass_exit = ready & (gone >= config.exit_people) & (gone > gone_before) & (exit_rate >= config.exit_rate)
-    mass_exit &= (exit_evidence >= config.exit_evidence) & (exit_times >= config.exit_times)
+    mass_exit = (ready | past.grown[which]) & (gone >= config.exit_people) & (gone > gone_before)
+    mass_exit &= exit_rate >= config.exit_rate
+    mass_exit &= (exit_evidence >= exit_needed) & (exit_times >= config.exit_times)
     may_fall = ready & (combined >= config.warning) & ~grew & (evidence >= config.evidence)
     low = may_fall & above_lately & (score < config.low - config.low_margin * blur)
     sudden = may_fall & (before - score >= config.least_fall)
@@ -119,7 +134,8 @@ def measure(past: Past, which: Int64s, config: AnomalyConfig) -> Measures:
         counting=counting, blur=blur, z=z, trees_raw=trees_raw, trees=trees, trees_weight=weight, combined=combined,
         before=before, line_start=start, above_lately=above_lately, grew=grew, polled=polled,
         after_drop=np.zeros(len(which), np.bool_), evidence=evidence, gone=gone, gone_before=gone_before,
-        exit_rate=exit_rate, churn=past.churn[which], exit_evidence=exit_evidence, exit_times=exit_times,
+        exit_rate=exit_rate, churn=past.churn[which], grown=past.grown[which], exit_evidence=exit_evidence,
+        exit_needed=exit_needed, exit_times=exit_times,
         mass_exit=mass_exit, low=low, sudden=sudden, decline=decline, kind=np.full(len(which), NONE),
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ points are 300 bytes, where the trees with their masses are a megabyte.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -30,11 +30,11 @@ SIZE_LIMIT = 0.1
 MAX_HEIGHT = 16
 """Leaves are stored as 16-bit numbers at most."""
 
-_CHUNK = 2_048
+_CHUNK = 1_024
 """Points scored together: keeps what is worked on in the processor's cache."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Forest:
     """The trees' shape, without any mass. Nodes are numbered as in a heap: node i has the children 2i+1 and 2i+2.
 
@@ -117,16 +117,27 @@ class Forest:
         number goes right, as in River.
         """
         n, trees = len(points), self.n_trees
-        flat = np.ascontiguousarray(points).ravel()
-        row = np.arange(n)[:, None] * len(self.features)
-        feature, threshold = self.feature.ravel(), self.threshold.ravel()
-        base = np.arange(trees) * self.feature.shape[1]
-        node = np.zeros((n, trees), np.int64)
-        for _ in range(self.height):
-            at = base + node
-            node += node + 2
-            node -= flat[row + feature[at]] < threshold[at]
-        return (node - ((1 << self.height) - 1)).astype(self.dtype)
+        out = np.empty((n, trees), self.dtype)
+        begins = np.arange(_CHUNK)[:, None] * len(self.features)
+        for at in range(0, n, _CHUNK):
+            flat = np.ascontiguousarray(points[at : at + _CHUNK]).ravel()
+            begin = begins[: min(_CHUNK, n - at)]
+            node = np.arange(trees)
+            for feature, threshold in self._levels:
+                value = feature.take(node) + begin
+                left = flat.take(value) < threshold.take(node)
+                node = node + node + left
+            out[at : at + _CHUNK] = ~node & ((1 << self.height) - 1)
+        return out
+
+    @cached_property
+    def _levels(self) -> list[tuple[npt.NDArray[np.int64], Floats]]:
+        """Features and thresholds from the roots down: of each level its nodes, tree after tree, right to left.
+
+        That order makes "less" the bit of a step, and a leaf's number the path's complement.
+        """
+        levels = [slice((1 << level) - 1, (2 << level) - 1) for level in range(self.height)]
+        return [(self.feature[:, at][:, ::-1].ravel(), self.threshold[:, at][:, ::-1].ravel()) for at in levels]
 
     def scores(self, reference: Leaves, leaves: Leaves) -> Floats:
         """Return the anomaly scores of points, 0..1, of shape (n,); the higher, the fewer points were near.
@@ -145,31 +156,27 @@ class Forest:
     def masses(self, reference: Leaves, leaves: Leaves) -> npt.NDArray[np.int64]:
         """Return the sum over a point's nodes of mass times 2**depth, over all trees: whole numbers, of shape (n,).
 
-        A descent ends below the first node whose mass is under the limit. Mass falls with depth, so with k the least
-        mass that goes on, that node lies just below the last one that k stored points share with this one.
+        A descent ends below the first node whose mass is under the limit. At depth d lie those stored points whose
+        leaves share the first d bits with this one's.
         """
-        out = np.zeros(len(leaves), np.int64)
-        weight = _weights(self.height)
-        least = max(1, math.ceil(SIZE_LIMIT * self.window_size))
+        height, window = self.height, self.window_size
+        least = math.ceil(SIZE_LIMIT * window)
+        counter = np.min_scalar_type(window)
+        out = np.full(len(leaves), self.n_trees * window, np.int64)
         for at in range(0, len(leaves), _CHUNK):
-            differs = reference[at : at + _CHUNK] ^ leaves[at : at + _CHUNK, :, None]
-            shared = weight[differs]
-            if least <= self.window_size:
-                kth = np.partition(shared, self.window_size - least, axis=2)[:, :, self.window_size - least, None]
-                np.minimum(shared, 2 * kth, out=shared)
-            out[at : at + _CHUNK] = shared.sum(axis=(1, 2), dtype=np.int64)
-        return out - self.n_trees * self.window_size
-
-
-@lru_cache(maxsize=16)
-def _weights(height: int) -> npt.NDArray[np.int32]:
-    """Return, by the bits in which two leaves differ, ``1 + sum of 2**depth`` over the nodes that both lie below.
-
-    >>> _weights(2).tolist()
-    [8, 4, 2, 2]
-    """
-    differs = np.arange(1 << height)
-    return np.array([1 << (height + 1 - int(d).bit_length()) for d in differs], np.int32)
+            some = slice(at, at + _CHUNK)
+            differs = reference[some].transpose(2, 0, 1) ^ leaves[some]
+            total = np.zeros(differs.shape[1:], np.int64)
+            above: npt.NDArray[Any] | None = None
+            for depth in range(1, height + 1):
+                shares = (differs < 1 << (height - depth)).view(np.uint8)
+                here = np.add.reduce(shares, axis=0, dtype=counter)
+                if above is not None:
+                    here[above < least] = 0
+                total += here.astype(np.int64) << depth
+                above = here
+            out[some] += total.sum(axis=1)
+        return out
 
 
 class HalfSpaceTrees:

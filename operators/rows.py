@@ -15,6 +15,8 @@ HISTORY = PANES - 1
 TOTALS = ("events", "chat_messages", "reactions", "votes", "telemetry", "joins", "leaves")
 """What a session's summary counts, in the order of the column ``totals``."""
 
+LEAVES = TOTALS.index("leaves")
+
 NO_START = -1
 
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 from operators.columns import Flags, Int64s, first_of_runs, offsets, ranges
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 from operators.engagement import Floats, SignalColumns, ratio
-from operators.kinds import IS_ACT, IS_CHAT, IS_END, IS_JOIN, IS_PERSONAL, IS_POLL, IS_REACTION
+from operators.kinds import IS_ACT, IS_CHAT, IS_END, IS_JOIN, IS_LEAVE, IS_PERSONAL, IS_POLL, IS_REACTION
 from operators.lateness import next_tick
 from operators.polls import PollEvent, Polls
 from operators.presence import ACT, JOIN, LEAVE, STATE, Axis, HeadCounts, Pieces
-from operators.rows import HISTORY, NO_START, Sessions, Users
+from operators.rows import HISTORY, LEAVES, NO_START, Sessions, Users
 from operators.waiting import Events
 
 _ELEMENT = np.full(256, LEAVE, np.int8)
@@ -163,6 +163,15 @@ class Span:
         """Return where each tick's window begins among the panes."""
         first: Int64s = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
         return first
+
+    def leaves_so_far(self) -> Int64s:
+        """Return how many leaves each tick's session has had before it."""
+        size = int(self._panes_at[-1])
+        panes = np.bincount(self._pane[IS_LEAVE[self.events.kind]], minlength=size + 1)[:size]
+        sums = offsets(panes)
+        before = np.where(self.kept, self.table.totals[self.row, LEAVES], 0) - sums[self._panes_at[:-1]]
+        total: Int64s = sums[self._first_panes() + PANES] + before[self.tick_session]
+        return total
 
     def newest(self, panes: Int64s) -> Int64s:
         """Return what the newest pane of each tick's window counts."""

@@ -9,6 +9,7 @@ import numpy as np
 from operators.anomaly import Detector, Reports
 from operators.anomaly_state import Spells, Ticks
 from operators.columns import Column, Int64s
+from operators.config import PANE_MS
 from operators.engagement import ScoreColumns, SignalColumns
 from operators.span import Span
 
@@ -49,6 +50,8 @@ class Watch:
             present_in_window=heads.present_in_window,
             left=heads.left,
             audience=heads.audience,
+            age=(span.tick_ts - span.start[span.tick_session]) // PANE_MS,
+            leaves=span.leaves_so_far(),
         )
         reports = self._detector.detect(self._table, Spells(held, span.kept, span.finished, span.end), ticks)
         over = mine[span.finished[mine] | ~self._table.used[held[mine]]]

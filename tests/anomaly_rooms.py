@@ -26,7 +26,8 @@ class Room:
     """A room: messages and reactions a minute of all together, comings and goings as shares a minute.
 
     ``energy`` multiplies both by the minute since the first tick; at each of ``exits`` (minutes) a share leaves within
-    5 s; ``arrivals`` come at once; ``polls`` (minutes) run for a minute, and ``voters`` of the people vote.
+    5 s; ``arrivals`` come at once; ``polls`` (minutes) run for a minute, and ``voters`` of the people vote. The
+    session is ``age`` ticks old at the first.
     """
 
     people: int
@@ -39,6 +40,7 @@ class Room:
     arrivals: dict[float, int] = field(default_factory=dict)
     polls: tuple[float, ...] = ()
     voters: float = 0.7
+    age: int = 0
 
 
 def play(room: Room, seed: int) -> list[Tick]:
@@ -51,17 +53,20 @@ def play(room: Room, seed: int) -> list[Tick]:
     chats: list[int] = []
     reactions: list[int] = []
     ticks = []
+    leaves = 0
     for k in range(-FIRST, round(room.minutes * 12)):
         minute = k / 12
         seen = np.where(here, k, seen)
         for at, share in room.exits.items():
             if round(at * 12) == k:
                 away = here & (rng.random(most) < share)
+                leaves += int(away.sum())
                 here, left = here & ~away, np.where(away, k, left)
         for at, number in room.arrivals.items():
             if round(at * 12) == k:
                 here[np.flatnonzero(~here & (seen < 0))[:number]] = True
         away = here & (rng.random(most) < room.churn / 12)
+        leaves += int(away.sum())
         back = ~here & (left > 0) & (rng.random(most) < room.churn / 12)
         here, left = (here & ~away) | back, np.where(away, k, left)
         weight = np.where(here, talk, 0.0)
@@ -92,6 +97,8 @@ def play(room: Room, seed: int) -> list[Tick]:
                     int(((left > k - 12) & ~here).sum()),
                     int((here | (seen > k - 60)).sum()),
                     poll,
+                    room.age + k,
+                    leaves,
                 )
             )
     return ticks
@@ -100,10 +107,9 @@ def play(room: Room, seed: int) -> list[Tick]:
 def columns(sessions: Sequence[Sequence[Tick]]) -> Ticks:
     """Return the ticks of some sessions as a closing's columns."""
     flat = [tick for session in sessions for tick in session]
-    raw = np.array([tuple(tick)[:12] for tick in flat], np.int64).reshape(len(flat), 12)
-    ts, alive, chats, reactions, chat_per_min, reactions_per_min, connected, active, there, inside, left, audience = (
-        raw.T
-    )
+    raw = np.array([(*tick[:12], tick.age, tick.leaves) for tick in flat], np.int64).reshape(len(flat), 14)
+    ts, alive, chats, reactions, chat_per_min, reactions_per_min, connected, active, *rest = raw.T
+    there, inside, left, audience, age, leaves = rest
     signals = SignalColumns(
         chat_per_min,
         reactions_per_min,
@@ -115,7 +121,7 @@ def columns(sessions: Sequence[Sequence[Tick]]) -> Ticks:
     )
     session = np.repeat(np.arange(len(sessions)), [len(ticks) for ticks in sessions])
     scores = Scorer(ScoreConfig()).score(signals)
-    return Ticks(session, ts, alive > 0, signals, scores, chats, reactions, there, inside, left, audience)
+    return Ticks(session, ts, alive > 0, signals, scores, chats, reactions, there, inside, left, audience, age, leaves)
 
 
 def told(reports: Reports, i: int) -> Report:
@@ -180,7 +186,16 @@ def detect(
     return out
 
 
-EAGER = replace(AnomalyConfig(), evidence=1.0, sudden_margin=0.0, low_margin=0.0, decline_margin=0.0, exit_evidence=1.0)
+EAGER = replace(
+    AnomalyConfig(),
+    evidence=1.0,
+    sudden_margin=0.0,
+    low_margin=0.0,
+    decline_margin=0.0,
+    exit_evidence=1.0,
+    exit_most_evidence=0.5,
+    exit_rate=0.03,
+)
 """Tells much more: for tests that need reports, not good ones."""
 
 
@@ -200,6 +215,7 @@ def random_room(seed: int) -> list[Tick]:
         exits={rng.uniform(0, 9): rng.random()} if rng.random() < 0.6 else {},
         arrivals={rng.uniform(0, 9): people} if rng.random() < 0.3 else {},
         polls=(rng.uniform(0, 6),) if rng.random() < 0.4 else (),
+        age=rng.choice([0, 0, 30, 59, 300]),
     )
     ticks = play(room, seed)
     if rng.random() < 0.3:
@@ -226,6 +242,8 @@ def even(k: int, *, people: int, active: int, chats: int, reactions: int) -> Tic
         0,
         people,
         0.0,
+        k,
+        0,
     )
 
 

@@ -26,7 +26,11 @@ NO_SCORES: tuple[float, ...] = (0.0,) * 4
 
 
 class Tick(NamedTuple):
-    """What a tick is known by. ``chats`` and ``reactions`` are those of its last 5 s."""
+    """What a tick is known by.
+
+    ``chats`` and ``reactions`` are those of its last 5 s. ``age``: ticks since its session began; ``leaves``: all that
+    it has had before.
+    """
 
     ts: int
     alive: bool
@@ -41,6 +45,8 @@ class Tick(NamedTuple):
     left: int
     audience: int
     poll: float
+    age: int
+    leaves: int
 
     @property
     def features(self) -> dict[str, float]:
@@ -84,6 +90,7 @@ class Audience:
     trees: Any = None
     churn: float = 0.0
     crowd: float = 0.0
+    grown: bool = False
     drops: list[int] = field(default_factory=list)
 
 
@@ -155,11 +162,15 @@ def _judge(audience: Audience, tick: Tick, config: AnomalyConfig) -> tuple[str |
     point = tick.features | {"score": tick.score}
     tree_score = audience.trees.score_one(point) if n >= config.window else None
     if n == 0:
-        audience.churn, audience.crowd = float(tick.left), float(tick.inside)
+        audience.grown = tick.age >= config.exit_age
+        earlier = max(tick.leaves - tick.left, 0) * WINDOW / max(tick.age, 1)
+        audience.churn, audience.crowd = earlier if audience.grown else float(tick.left), float(tick.inside)
     kind, expected, scores = None, 0.0, NO_SCORES
     if n >= config.min_baseline:
         kind, expected, scores = _decide(audience, tick, tree_score, config)
-    share = 1 / min(n + 1, config.exit_memory)
+    elif audience.grown and _left_together(audience, tick, config):
+        kind, expected = MASS_EXIT, _before(past, config)
+    share = 1 / min(_known(audience, tick), config.exit_memory)
     if n >= WINDOW:
         usual = audience.churn
         most = usual + 3 * math.sqrt(usual + 1) + 1
@@ -208,9 +219,7 @@ def _decide(
     combined = weight * trees + (1 - weight) * z
     scores = (combined, trees, z, weight)
 
-    skipped = config.sudden_recent - 1
-    base = [t.score for t in past[: n - skipped][-config.window :]]
-    before = math.fsum(base) / len(base)
+    before = _before(past, config)
     line = _line([*(t.score for t in past), score], config)
     polled = any(t.poll > 0 for t in [*past, tick][-FIVE_MINUTES:])
     written, done, fewer_active = _evidence([*past, tick], config)
@@ -233,6 +242,17 @@ def _decide(
     if low or sudden:
         return (LOW_ENGAGEMENT if low else SUDDEN_DROP), before, scores
     return (GRADUAL_DECLINE, line or 0.0, scores) if decline else (None, 0.0, scores)
+
+
+def _before(past: Sequence[Tick], config: AnomalyConfig) -> float:
+    """Return the mean of the window before the last ticks, 0 if there is none."""
+    base = [t.score for t in past[: max(len(past) - config.sudden_recent + 1, 0)][-config.window :]]
+    return math.fsum(base) / len(base) if base else 0.0
+
+
+def _known(audience: Audience, tick: Tick) -> int:
+    """Return how many ticks are behind what is known of churn, this one included."""
+    return (tick.age if audience.grown else len(audience.ticks)) + 1
 
 
 def _chats(ticks: Sequence[Tick], i: int) -> int:
@@ -340,11 +360,13 @@ def _log_ratio(count: float, expected: float) -> float:
 
 def _left_together(audience: Audience, tick: Tick, config: AnomalyConfig) -> bool:
     past = audience.ticks
-    gone = min(tick.left, max(t.connected for t in past[-WINDOW:]))
-    if gone < config.exit_people or gone <= min(t.left for t in past[-2:]):
+    gone = tick.left
+    if tick.age < config.exit_age:
+        gone = min(gone, max(t.connected for t in past[-WINDOW:]))
+    if gone < config.exit_people or gone <= min([0, 0, *(t.left for t in past)][-2:]):
         return False
     inside = max(tick.inside, gone)
-    windows = min(max(len(past) + 1, WINDOW), config.exit_memory) / WINDOW
+    windows = min(max(_known(audience, tick), WINDOW), config.exit_memory) / WINDOW
     churn, crowd = audience.churn, max(audience.crowd, audience.churn)
     evidence = min(
         _fewer(churn * windows, windows, gone, 1),
@@ -354,4 +376,7 @@ def _left_together(audience: Audience, tick: Tick, config: AnomalyConfig) -> boo
         gone / max(churn, 1e-9),
         gone / max(tick.inside, gone) / max(churn / max(crowd, 1.0), 1e-9),
     )
-    return gone / inside >= config.exit_rate and evidence >= config.exit_evidence and times >= config.exit_times
+    needed = config.exit_evidence
+    if gone / inside >= config.exit_most:
+        needed = config.exit_most_evidence * math.log(1 + windows) / math.log(1 + config.exit_memory / WINDOW)
+    return gone / inside >= config.exit_rate and evidence >= needed and times >= config.exit_times

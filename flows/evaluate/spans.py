@@ -32,12 +32,20 @@ class SpanFigures(msgspec.Struct, frozen=True):
     precision: float | None
 
 
-def judge_spans(spans: Sequence[Span], reports: Sequence[Report], tolerance_ms: int) -> SpanFigures:
+APART_MS = 5 * 60_000
+
+
+def judge_spans(
+    spans: Sequence[Span], reports: Sequence[Report], tolerance_ms: int, apart_ms: int = APART_MS
+) -> SpanFigures:
     """Hold the MASS_EXIT reports against spans.
 
     A report at tick T is in a span if its window [T - 60 s, T] meets the span, widened by the tolerance at both ends.
+    Reports of a session that are less than ``apart_ms`` behind the last one that counted are of the same exit.
     """
-    mine = sorted((r for r in reports if r.anomaly_type == MASS_EXIT), key=lambda r: (r.session_id, r.ts))
+    mine = _apart(
+        sorted((r for r in reports if r.anomaly_type == MASS_EXIT), key=lambda r: (r.session_id, r.ts)), apart_ms
+    )
     by_session: dict[str, list[int]] = {}
     for number, span in enumerate(spans):
         by_session.setdefault(span.session_id, []).append(number)
@@ -62,6 +70,15 @@ def judge_spans(spans: Sequence[Span], reports: Sequence[Report], tolerance_ms: 
         false=false,
         precision=share(right, right + false),
     )
+
+
+def _apart(reports: Sequence[Report], apart_ms: int) -> list[Report]:
+    counted: list[Report] = []
+    for report in reports:
+        last = counted[-1] if counted else None
+        if last is None or last.session_id != report.session_id or report.ts - last.ts >= apart_ms:
+            counted.append(report)
+    return counted
 
 
 def _meets(span: Span, ts: int, tolerance_ms: int) -> bool:

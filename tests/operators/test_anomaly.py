@@ -214,6 +214,15 @@ def test_who_was_never_counted_here_cannot_leave() -> None:
 # When it is over, and how often it is told.
 
 
+@pytest.mark.parametrize("age, expected", [(59, []), (60, ["MASS_EXIT"])])
+def test_a_session_that_is_old_knows_leavers_whom_it_never_saw(age: int, expected: list[str]) -> None:
+    """A channel in which nobody says a word: that people were there, their leaves tell."""
+    nobody = [even(k, people=1, active=0, chats=0, reactions=0)._replace(age=k) for k in range(age)]
+    gone = even(age, people=1, active=0, chats=0, reactions=0)
+    gone = gone._replace(left=40, inside=41, audience=41, age=age, leaves=40)
+    assert [kind for kind, _ in raised(detect([[*nobody, gone]])[0])] == expected
+
+
 def test_the_end_resolves_what_is_open_and_the_next_session_starts_afresh() -> None:
     session = play(Room(200, 30, 10, energy=lambda m: 1 if m < 5 else 0.0, minutes=7), 1)
     (reports,) = detect([session], ends=True)
