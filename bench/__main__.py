@@ -9,6 +9,7 @@ NAMES = {
     "throughput": "events in memory to encoded records, beside a bare loop and the engine's own window",
     "kafka": "the same from a real Kafka, beside a bare consumer",
     "memory": "what sessions and users take, what a tick of 100,000 sessions costs, the recovery folder over a day",
+    "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
     "answers": "chat answers through confidence and routing, by script and by length",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",

@@ -48,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
     """Return what can be chosen."""
     options = argparse.ArgumentParser(prog="python -m bench memory", description=__doc__)
     options.add_argument("--sessions", type=int, default=100_000, help="of one visitor each, at 0.2 events/s")
-    options.add_argument("--users", type=int, default=1_000_000, help="of one session; many, since the process has its own")
+    options.add_argument(
+        "--users", type=int, default=1_000_000, help="of one session; many, since the process has its own"
+    )
     options.add_argument("--shards", type=int, default=4)
     options.add_argument("--day-sessions", type=int, default=43_200, help="of the simulated day")
     return options

@@ -16,6 +16,7 @@ from bench.events import Load
 from bench.rivals import bare_loop, sliding_window
 from bench.sinks import Counting
 from flows.conductor import ConductorConfig, build
+from operators.anomalies.config import AnomalyConfig
 from schemas.batches import RawBatch
 from schemas.inbound import AnyEvent
 
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the tables."""
     thousand(options)
     shapes(options)
+    detection(options)
     recovery(options)
     processes(options)
 
@@ -91,6 +93,24 @@ def shapes(options: argparse.Namespace) -> None:
         timing, records = _conduct(batches, options.shards, options.repeats)
         rows.append([name, f"{load.per_second:,g}", f"{n / timing.cpu_s:,.0f}", f"{records:,}"])
     measure.show("Shapes", ["what", "events/s of a session", "events/s handled", "records"], rows)
+
+
+def detection(options: argparse.Namespace) -> None:
+    """Tell what finding anomalies costs: the same flow with and without, in turns."""
+    n = options.events
+    batches = events.batches(*events.payloads(Load(1_000, 20, options.rate), n), BATCH, ends=False)
+    plain, looking = [], []
+    for _ in range(options.repeats):
+        plain.append(_conduct(batches, options.shards, 1, anomalies=None)[0])
+        looking.append(_conduct(batches, options.shards, 1, anomalies=AnomalyConfig())[0])
+    without, using = measure.median(plain), measure.median(looking)
+    rows = [["without", f"{n / without.cpu_s:,.0f}", ""]]
+    rows.append(["with", f"{n / using.cpu_s:,.0f}", f"{100 * (1 - without.cpu_s / using.cpu_s):.1f} %"])
+    measure.show(
+        f"Anomalies, 1,000 sessions at {options.rate:g} events/s each, {n:,} events",
+        ["looking for them", "events/s", "throughput lost"],
+        rows,
+    )
 
 
 def recovery(options: argparse.Namespace) -> None:
@@ -157,15 +177,19 @@ def processes(options: argparse.Namespace) -> None:
     )
 
 
-def _conduct(batches: list[RawBatch], shards: int, repeats: int) -> tuple[measure.Timing, int]:
+def _conduct(
+    batches: list[RawBatch], shards: int, repeats: int, anomalies: AnomalyConfig | None = None
+) -> tuple[measure.Timing, int]:
     """Run the whole conductor over batches in memory; return the median time and the records of one run."""
     counted = Counting()
-    timing = measure.timed(lambda: run_flow(_conductor(batches, counted, shards)), repeats)
+    timing = measure.timed(lambda: run_flow(_conductor(batches, counted, shards, anomalies)), repeats)
     return timing, counted.records // repeats
 
 
-def _conductor(batches: list[RawBatch], counted: Counting, shards: int) -> Dataflow:
-    return build(ConductorConfig(shards=shards), TestingSource(batches), {"count": counted})
+def _conductor(
+    batches: list[RawBatch], counted: Counting, shards: int, anomalies: AnomalyConfig | None = None
+) -> Dataflow:
+    return build(ConductorConfig(shards=shards, anomalies=anomalies), TestingSource(batches), {"count": counted})
 
 
 def _recovering(batches: list[RawBatch], shards: int) -> None:

@@ -11,8 +11,8 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from operators import records
-from operators.anomaly import Detector
-from operators.anomaly_config import AnomalyConfig
+from operators.anomalies.detector import Detector
+from operators.anomalies.config import AnomalyConfig
 from operators.chunk import Chunk
 from operators.config import ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder

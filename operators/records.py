@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from operators.anomaly_state import TYPES
+from operators.anomalies.state import TYPES
 from operators.chunk import SEPARATOR, Chunk
 from operators.config import WindowConfig
 from operators.deadletters import DeadLetters

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from operators.anomaly import Reports
+from operators.anomalies.detector import Reports
 from operators.columns import Flags, Int64s
 from operators.config import PANE_MS, ScoreConfig
 from operators.engagement import Floats, ScoreColumns, SignalColumns

@@ -6,8 +6,8 @@ that visitors who are alone take no room.
 
 import numpy as np
 
-from operators.anomaly import Detector, Reports
-from operators.anomaly_state import Spells, Ticks
+from operators.anomalies.detector import Detector, Reports
+from operators.anomalies.state import Spells, Ticks
 from operators.columns import Column, Int64s
 from operators.config import PANE_MS
 from operators.engagement import ScoreColumns, SignalColumns
@@ -25,6 +25,12 @@ class Watch:
         self._table = detector.baselines()
         self._free: list[int] = []
         self._next = NOBODY + 1
+
+    @property
+    def kind(self) -> str:
+        """What the rows hold depends on the trees: rows of another kind can't be read."""
+        config = self._detector.config
+        return f"{config.n_trees} trees of {config.tree_height} from {config.seed}, {config.window} ticks"
 
     def look(self, span: Span, signals: SignalColumns, scores: ScoreColumns) -> tuple[Reports | None, Int64s]:
         """Return what is to be told of a closing, if there is anything, and each session's row from now on."""

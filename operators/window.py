@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from prometheus_client import Counter
 
-from operators.anomaly import Detector
+from operators.anomalies.detector import Detector
 from operators.chunk import Chunk
 from operators.columns import Column, Flags, Int64s, pack, unpack
 from operators.config import NEVER, PANE_MS, WindowConfig
@@ -212,6 +212,7 @@ class Shard:
             "event_ids": event_ids,
             "clocks": self._clocks,
             "shards": shards,
+            "baselines": self._watch.kind if self._watch else None,
             "polls": {int(renumbered[row]): polls for row, polls in self.polls.items()},
         }
         return pack(meta, columns)
@@ -241,7 +242,7 @@ class Shard:
         counts = shard.sessions.users_count[: len(keys)]
         shard.sessions.users_at[: len(keys)] = np.cumsum(counts) - counts
         shard.sessions.users_room[: len(keys)] = counts
-        shard._restore_watch(columns)
+        shard._restore_watch(columns, meta["baselines"])
         shard.users = Users(shard.sessions)
         shard.users.restore({name: columns[f"user.{name}"] for name in Users.LAYOUT})
         shard.polls = {int(row): msgspec.convert(polls, Polls) for row, polls in meta["polls"].items()}
@@ -252,11 +253,11 @@ class Shard:
             shard._waiting.add(Events(**plain | {"name": places}), meta["event_ids"])
         return shard
 
-    def _restore_watch(self, columns: dict[str, Column]) -> None:
-        """Give the sessions their baselines back; a detector that was or is off leaves them without."""
+    def _restore_watch(self, columns: dict[str, Column], kind: str | None) -> None:
+        """Give the sessions their baselines back; a detector that is off, or other trees than before, leaves none."""
         sessions = self.sessions
         had = np.flatnonzero(sessions.baseline)
         sessions.baseline[had] = NOBODY
         kept = {name.removeprefix("baseline."): c for name, c in columns.items() if name.startswith("baseline.")}
-        if self._watch and kept:
+        if self._watch and kind == self._watch.kind:
             sessions.baseline[had] = self._watch.restore(kept)

@@ -7,10 +7,10 @@ from random import Random
 
 import numpy as np
 
-from operators.anomaly import Detector, Reports
-from operators.anomaly_config import AnomalyConfig
-from operators.anomaly_rules import Measures
-from operators.anomaly_state import TYPES, Baselines, Spells, Ticks
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.detector import Detector, Reports
+from operators.anomalies.rules import Measures
+from operators.anomalies.state import TYPES, Baselines, Spells, Ticks
 from operators.columns import pack, unpack
 from operators.config import ScoreConfig
 from operators.engagement import Scorer, SignalColumns, ratio

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from river import anomaly
 
-from operators.anomaly_config import AnomalyConfig
+from operators.anomalies.config import AnomalyConfig
 
 MASS_EXIT, LOW_ENGAGEMENT, SUDDEN_DROP, GRADUAL_DECLINE = (
     "MASS_EXIT",

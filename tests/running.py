@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from operators import records
-from operators.anomaly import Detector
-from operators.anomaly_config import AnomalyConfig
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.detector import Detector
 from operators.config import NEVER, ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
 from operators.engagement import Scorer

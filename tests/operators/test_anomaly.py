@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.anomaly import Detector
-from operators.anomaly_config import AnomalyConfig
-from operators.anomaly_rules import Measures
-from operators.anomaly_state import TYPES, Baselines, Spells
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.detector import Detector
+from operators.anomalies.rules import Measures
+from operators.anomalies.state import TYPES, Baselines, Spells
 from operators.config import ScoreConfig
 from tests.anomaly_rooms import EAGER, START, Room, columns, detect, even, play, raised, random_room, trace
 from tests.model_anomaly import Report, Tick, reference
@@ -72,7 +72,7 @@ def test_portions_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = [random_room(seed) for seed in range(30)]
     whole = detect(sessions, EAGER, cuts=(70,), ends=True)
     assert sum(map(len, whole)) > 10
-    monkeypatch.setattr("operators.anomaly.MOST_SLOTS", 200)
+    monkeypatch.setattr("operators.anomalies.detector.MOST_SLOTS", 200)
     assert detect(sessions, EAGER, cuts=(70,), ends=True) == whole
 
 

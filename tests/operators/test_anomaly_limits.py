@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.anomaly_config import HISTORY, AnomalyConfig
-from operators.anomaly_explain import explain_tick
-from operators.anomaly_state import TYPES
+from operators.anomalies.config import HISTORY, AnomalyConfig
+from operators.anomalies.explain import explain_tick
+from operators.anomalies.state import TYPES
 from tests.anomaly_rooms import EAGER, detect, even, raised, random_room, trace
 
 CONFIG = AnomalyConfig()

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.detector import Detector
 from operators.config import ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
 from operators.engagement import Scorer
@@ -132,6 +134,23 @@ def test_a_rush_of_sessions_is_forgotten() -> None:
     assert most >= 10_000
     assert len(shard.sessions) == 0
     assert shard.sessions.capacity <= 16
+
+
+def test_other_trees_forget_the_baselines_and_nothing_else() -> None:
+    log = live_event_log(5, people=20, minutes=6, ended=False)
+    score = ScoreConfig()
+    shard = Shard(WindowConfig(), Scorer(score), Detector(AnomalyConfig(), score))
+    for batch in raw_batches(log, ends=False):
+        for _, chunk in BatchDecoder(1, WindowConfig())(batch).chunks:
+            shard.feed(chunk)
+            assert list(shard.close())
+    assert shard.sessions.baseline.any()
+    for detector in (None, Detector(AnomalyConfig(n_trees=7), score)):
+        other = Shard.restore(WindowConfig(), Scorer(score), shard.snapshot(), detector=detector)
+        assert len(other.sessions) == len(shard.sessions)
+        assert not other.sessions.baseline.any()
+    same = Shard.restore(WindowConfig(), Scorer(score), shard.snapshot(), detector=Detector(AnomalyConfig(), score))
+    assert same.sessions.baseline.any()
 
 
 def test_another_number_of_shards_is_refused() -> None:

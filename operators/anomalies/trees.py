@@ -6,7 +6,7 @@ a mass is taken when it is needed first, and kept for the ticks that come after.
 
 import numpy as np
 
-from operators.anomaly_state import LEAVES, RANKED, UNITS, Baselines, Runs, Ticks, unrolled
+from operators.anomalies.state import LEAVES, RANKED, UNITS, Baselines, Runs, Ticks, unrolled
 from operators.columns import Flags, Int64s, offsets, ranges
 from operators.config import ScoreConfig
 from operators.engagement import Floats, saturation

@@ -5,11 +5,11 @@ from functools import cached_property
 
 import numpy as np
 
-from operators.anomaly_config import HISTORY, WINDOW_TICKS, AnomalyConfig
-from operators.anomaly_history import History
-from operators.anomaly_noise import counting_deviation, fewer, smaller_share
-from operators.anomaly_state import UNITS, Baselines, Runs, Ticks
-from operators.anomaly_trees import Features
+from operators.anomalies.config import HISTORY, WINDOW_TICKS, AnomalyConfig
+from operators.anomalies.history import History
+from operators.anomalies.noise import counting_deviation, fewer, smaller_share
+from operators.anomalies.state import UNITS, Baselines, Runs, Ticks
+from operators.anomalies.trees import Features
 from operators.columns import Flags, Int64s
 from operators.config import ScoreConfig
 from operators.engagement import Floats

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from operators.anomaly_config import AnomalyConfig
-from operators.anomaly_rules import LOW_ENGAGEMENT
-from operators.anomaly_state import TYPES
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.rules import LOW_ENGAGEMENT
+from operators.anomalies.state import TYPES
 
 
 @dataclass(slots=True)

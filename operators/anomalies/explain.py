@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from operators.anomaly_config import AnomalyConfig
-from operators.anomaly_rules import GRADUAL_DECLINE, LOW_ENGAGEMENT, MASS_EXIT, SUDDEN_DROP, Measures
-from operators.anomaly_state import TYPES
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.rules import GRADUAL_DECLINE, LOW_ENGAGEMENT, MASS_EXIT, SUDDEN_DROP, Measures
+from operators.anomalies.state import TYPES
 
 
 @dataclass(frozen=True, slots=True)

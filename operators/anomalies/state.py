@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from operators.anomaly_config import HISTORY, WINDOW_TICKS, AnomalyConfig
+from operators.anomalies.config import HISTORY, WINDOW_TICKS, AnomalyConfig
 from operators.columns import Column, Flags, Int64s, first_of_runs, offsets
 from operators.config import PANE_MS
 from operators.engagement import Floats, ScoreColumns, SignalColumns

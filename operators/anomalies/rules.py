@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from operators.anomaly_config import HISTORY, AnomalyConfig
-from operators.anomaly_past import NOT_THERE, Past
-from operators.anomaly_state import UNITS
+from operators.anomalies.config import HISTORY, AnomalyConfig
+from operators.anomalies.past import NOT_THERE, Past
+from operators.anomalies.state import UNITS
 from operators.columns import Flags, Int64s
 from operators.engagement import Floats
 

@@ -5,10 +5,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from operators.anomaly_churn import usual
-from operators.anomaly_config import WINDOW_TICKS, AnomalyConfig
-from operators.anomaly_state import MOST, UNITS, Baselines, Runs, Spans, Ticks
-from operators.anomaly_trees import Features, Masses
+from operators.anomalies.churn import usual
+from operators.anomalies.config import WINDOW_TICKS, AnomalyConfig
+from operators.anomalies.state import MOST, UNITS, Baselines, Runs, Spans, Ticks
+from operators.anomalies.trees import Features, Masses
 from operators.columns import Flags, Int64s
 from operators.engagement import Floats
 from operators.half_space_trees import Forest

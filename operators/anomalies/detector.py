@@ -4,13 +4,13 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from operators.anomaly_config import HISTORY, AnomalyConfig
-from operators.anomaly_episodes import Episodes, Told, step
-from operators.anomaly_history import compared
-from operators.anomaly_past import Past
-from operators.anomaly_rules import GRADUAL_DECLINE, MASS_EXIT, NONE, Measures, candidates, judge, measure
-from operators.anomaly_state import NEWEST, TYPES, UNITS, Baselines, Runs, Spells, Ticks
-from operators.anomaly_trees import FEATURES, Features
+from operators.anomalies.config import HISTORY, AnomalyConfig
+from operators.anomalies.episodes import Episodes, Told, step
+from operators.anomalies.history import compared
+from operators.anomalies.past import Past
+from operators.anomalies.rules import GRADUAL_DECLINE, MASS_EXIT, NONE, Measures, candidates, judge, measure
+from operators.anomalies.state import NEWEST, TYPES, UNITS, Baselines, Runs, Spells, Ticks
+from operators.anomalies.trees import FEATURES, Features
 from operators.columns import Flags, Int64s, offsets
 from operators.config import ScoreConfig
 from operators.engagement import Floats, SignalColumns

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from operators.anomaly_config import WINDOW_TICKS
-from operators.anomaly_state import Runs
+from operators.anomalies.config import WINDOW_TICKS
+from operators.anomalies.state import Runs
 from operators.columns import Int64s, offsets
 from operators.engagement import Floats
 
