@@ -1,4 +1,4 @@
-"""The breakdown of a record: why a window has its score, an answer its route, an intervention its fate.
+"""The breakdown of a record: why a score, a route, an intervention's fate, and how far confidence can be trusted.
 
 What is worked out is data (``Breakdown``); ``flows.commands.explain`` prints it.
 """
@@ -12,11 +12,11 @@ import msgspec
 from operators.config import ScoreConfig
 from operators.engagement import CATEGORIES, explain
 from schemas.errors import ConfigError
-from schemas.outbound import AnyRecord, Contributions, Decision, Engagement, Intervention
+from schemas.outbound import AnyRecord, Calibration, Contributions, Decision, Engagement, Intervention, RuleCheck
 from schemas.registry import OUTBOUND, type_of
 
-Explainable = Engagement | Decision | Intervention
-EXPLAINABLE: tuple[type[Explainable], ...] = (Engagement, Decision, Intervention)
+Explainable = Engagement | Decision | Intervention | Calibration
+EXPLAINABLE: tuple[type[Explainable], ...] = (Engagement, Decision, Intervention, Calibration)
 
 _SIGNAL = {
     "chat": "chat_per_min",
@@ -40,7 +40,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Breakdown(msgspec.Struct, frozen=True):
-    """What a record rests on: its rows, then the outcome step by step (``facts``)."""
+    """What a record rests on: its rows, then the outcome step by step (``facts``), then the rules it went through."""
 
     type: str
     id: str
@@ -49,17 +49,23 @@ class Breakdown(msgspec.Struct, frozen=True):
     ts: int
     rows: list[Row]
     facts: dict[str, Any]
+    rules: list[RuleCheck] = []
 
 
 def break_down(record: Explainable, config: ScoreConfig) -> Breakdown:
     """Return the breakdown of a record; a score is worked out anew from its signals by ``config``."""
+    rules: list[RuleCheck] = []
     if isinstance(record, Engagement):
         rows, facts = _engagement(record, config)
     elif isinstance(record, Decision):
         rows, facts = _decision(record)
+        rules = record.rules
+    elif isinstance(record, Calibration):
+        rows, facts = _calibration(record)
     else:
         rows, facts = _intervention(record)
-    return Breakdown(type_of(type(record)), record.id, record.tenant_id, record.session_id, record.ts, rows, facts)
+    about = (type_of(type(record)), record.id, record.tenant_id, record.session_id, record.ts)
+    return Breakdown(*about, rows, facts, rules)
 
 
 def parse(line: bytes | str, where: str) -> Explainable:
@@ -84,25 +90,47 @@ def find(folder: Path, record_id: str) -> Explainable:
     Raises:
         ConfigError: it isn't there.
     """
-    files = [folder / f"{OUTBOUND[type_of(struct)].topic}.jsonl" for struct in EXPLAINABLE]
-    there = [file for file in files if file.is_file()]
-    if not there:
-        raise ConfigError(f"{folder}: expected a replay's folder, with {', '.join(file.name for file in files)}")
-    found = [record for file in there for record in _matching(file, record_id)]
+    there = _files(folder, EXPLAINABLE)
+    found = [record for file in there for record in _matching(file, record_id) if record.id == record_id]
     if not found:
         raise ConfigError(f'no record has the id "{record_id}" in {", ".join(str(file) for file in there)}')
     return max(found, key=lambda record: getattr(record, "revision", 0))
 
 
-def _matching(file: Path, record_id: str) -> Iterator[Explainable]:
-    # The id's own encoding is looked for first: decoding every line of a long replay would take minutes.
-    needle = msgspec.json.encode(record_id)
+def conversation(folder: Path, conversation_id: str) -> list[Decision]:
+    """Return the decisions on a conversation's answers, in their order, from the folder that a replay has written.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    (file,) = _files(folder, (Decision,))
+    records = [record for record in _matching(file, conversation_id) if isinstance(record, Decision)]
+    found = [record for record in records if record.conversation_id == conversation_id]
+    if not found:
+        raise ConfigError(f'no answer belongs to the conversation "{conversation_id}" in {file}')
+    return found
+
+
+def _files(folder: Path, structs: tuple[type[Explainable], ...]) -> list[Path]:
+    """Return the files of these records that are there.
+
+    Raises:
+        ConfigError: none is.
+    """
+    files = [folder / f"{OUTBOUND[type_of(struct)].topic}.jsonl" for struct in structs]
+    there = [file for file in files if file.is_file()]
+    if not there:
+        raise ConfigError(f"{folder}: expected a replay's folder, with {', '.join(file.name for file in files)}")
+    return there
+
+
+def _matching(file: Path, text: str) -> Iterator[Explainable]:
+    """Yield the records that hold a text. Its encoding is looked for first: decoding every line would take minutes."""
+    needle = msgspec.json.encode(text)
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if needle in line:
-                record = parse(line, f"{file}:{number}")
-                if record.id == record_id:
-                    yield record
+                yield parse(line, f"{file}:{number}")
 
 
 def _engagement(record: Engagement, config: ScoreConfig) -> tuple[list[Row], dict[str, Any]]:
@@ -135,8 +163,23 @@ def _engagement(record: Engagement, config: ScoreConfig) -> tuple[list[Row], dic
 
 def _decision(record: Decision) -> tuple[list[Row], dict[str, Any]]:
     rows = [Row(signal.name, signal.score, note=signal.reason) for signal in record.signals]
-    names = ("confidence", "level", "action", "similarity", "novelty", "complexity", "letter", "path", "reason")
-    return rows, {name: getattr(record, name) for name in names}
+    judged = ("confidence", "level", "action", "why", "similarity", "novelty", "complexity")
+    routed = ("rule", "letter", "path", "reason", "canonical_id")
+    return rows, {name: getattr(record, name) for name in (*judged, *routed)}
+
+
+def _calibration(record: Calibration) -> tuple[list[Row], dict[str, Any]]:
+    rows = [
+        Row(
+            f"confidence {band.low:.1f} to {band.high:.1f}",
+            f"{band.resolved} resolved",
+            note=f"said {band.confidence:.2f} on average, and {band.not_needed:.2f} needed no person",
+        )
+        for band in record.bands
+    ]
+    facts: dict[str, Any] = {name: getattr(record, name) for name in ("answers", "resolved", "needed")}
+    facts |= {"Brier score": record.brier, "calibration error": record.expected_calibration_error}
+    return rows, facts | {"thresholds": record.thresholds}
 
 
 def _intervention(record: Intervention) -> tuple[list[Row], dict[str, Any]]:

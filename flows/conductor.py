@@ -11,8 +11,12 @@ from bytewax.operators import KeyedStream, StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from operators import records
-from operators.anomalies.detector import Detector
 from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.detector import Detector
+from operators.chat.answers import Answers, ChatConfig
+from operators.chat.batch import ChatBatch
+from operators.chat.phrases import read_phrases
+from operators.chat.records import encoded
 from operators.chunk import Chunk
 from operators.config import ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
@@ -32,18 +36,23 @@ class ConductorConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     anomalies: AnomalyConfig | None = field(default_factory=AnomalyConfig)
+    chat: ChatConfig = field(default_factory=ChatConfig)
     shards: int = 4
 
 
 def build(
     config: ConductorConfig, source: Source[RawBatch], sinks: Mapping[str, Sink[tuple[str, Records]]]
 ) -> Dataflow:
-    """Return the flow: source, decode, window, score and detect, sinks. Step ids are the recovery store's keys."""
+    """Return the flow: source, decode; window, score and detect; judge and route; sinks.
+
+    Step ids are the recovery store's keys.
+    """
     flow = Dataflow("conductor")
     raw = op.input("source", flow, source)
     decoded = decode("decode", raw, config)
     scored = engagement("engagement", decoded.chunks, config)
-    outbound = op.merge("outbound", scored, decoded.dead)
+    routed = chat("chat", decoded.chats, config)
+    outbound = op.merge("outbound", scored, routed, decoded.dead)
     for name, sink in sinks.items():
         op.output(f"sink_{name}", outbound, sink)
     return flow
@@ -51,9 +60,10 @@ def build(
 
 @dataclass(frozen=True)
 class DecodeOut:
-    """What became of the raw batches: events by shard, and dead letters."""
+    """What became of the raw batches: windowed events and chat, each by shard, and dead letters."""
 
     chunks: KeyedStream[Chunk]
+    chats: KeyedStream[ChatBatch]
     dead: KeyedStream[Records]
 
 
@@ -62,7 +72,7 @@ def decode(step_id: str, up: Stream[RawBatch], config: ConductorConfig) -> Decod
     """Decode batches and split them by shard; what can't be used is set aside."""
     caches = threading.local()  # the workers of a process share this function, and a decoder is not for two threads
 
-    def decode_batches(batches: list[RawBatch]) -> Iterable[tuple[str, Chunk | Records]]:
+    def decode_batches(batches: list[RawBatch]) -> Iterable[tuple[str, _Decoded]]:
         decoder: BatchDecoder | None = getattr(caches, "decoder", None)
         if decoder is None:
             decoder = caches.decoder = BatchDecoder(config.shards, config.window)
@@ -70,15 +80,25 @@ def decode(step_id: str, up: Stream[RawBatch], config: ConductorConfig) -> Decod
             decoded = decoder(batch)
             for shard, chunk in decoded.chunks:
                 yield shard_key(shard), chunk
+            for shard, chats in decoded.chats:
+                yield shard_key(shard), chats
             if decoded.dead:
                 yield shard_key(batch.partition % config.shards), decoded.dead
 
     split = op.branch("split", op.flat_map_batch("batches", up, decode_batches), _is_chunk)
-    return DecodeOut(split.trues, split.falses)  # type: ignore[arg-type]  # the predicate tells them apart
+    rest = op.branch("split_chat", split.falses, _is_chat)
+    return DecodeOut(split.trues, rest.trues, rest.falses)  # type: ignore[arg-type]  # the predicates tell them apart
 
 
-def _is_chunk(item: tuple[str, Chunk | Records]) -> bool:
+_Decoded = Chunk | ChatBatch | Records
+
+
+def _is_chunk(item: tuple[str, _Decoded]) -> bool:
     return isinstance(item[1], Chunk)
+
+
+def _is_chat(item: tuple[str, _Decoded]) -> bool:
+    return isinstance(item[1], ChatBatch)
 
 
 def shard_key(shard: int) -> str:
@@ -136,3 +156,32 @@ class _ShardLogic(StatefulBatchLogic[Chunk, Records, bytes]):
 
     def snapshot(self) -> bytes:
         return self._shard.snapshot(self._shards)
+
+
+@operator
+def chat(step_id: str, up: KeyedStream[ChatBatch], config: ConductorConfig) -> KeyedStream[Records]:
+    """Judge and route every chat answer, call people where they are needed, and learn from what they found."""
+    phrases = read_phrases()
+
+    def logic(resume_state: bytes | None) -> _ChatLogic:
+        answers = (
+            Answers.restore(config.chat, phrases, resume_state, config.shards)
+            if resume_state
+            else Answers(config.chat, phrases)
+        )
+        return _ChatLogic(answers, config.shards)
+
+    return op.stateful_batch("shards", up, logic)
+
+
+class _ChatLogic(StatefulBatchLogic[ChatBatch, Records, bytes]):
+    def __init__(self, answers: Answers, shards: int) -> None:
+        self._answers = answers
+        self._shards = shards
+
+    def on_batch(self, values: list[ChatBatch]) -> tuple[Iterable[Records], bool]:
+        told = [record for batch in values for record in self._answers.take(batch)]
+        return encoded(told), StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> bytes:
+        return self._answers.snapshot(self._shards)

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from prometheus_client import Counter
 
+from operators.chat.batch import CHAT, Chat, ChatBatch
 from operators.chunk import SEPARATOR, Chunk, Int32s, UInt8s, UInt64s
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import CONTROL, DeadLetters, diagnose
@@ -125,10 +126,20 @@ class _Tenant(dict[str, int]):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of a batch: chunks by shard, and what was set aside."""
+    """What became of a batch: chunks and chat by shard, and what was set aside."""
 
     chunks: list[tuple[int, Chunk]]
+    chats: list[tuple[int, ChatBatch]]
     dead: Records
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Stream time at each record of a batch, of shape (n,), and after it; and whether that is news for all shards."""
+
+    running: Int64s
+    clock: int
+    told: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +155,10 @@ class _Columns:
 
 
 class BatchDecoder:
-    """Turns raw batches into chunks. Holds caches only: what it returns depends on its argument alone.
+    """Turns raw batches into chunks and chat. Holds caches only: what it returns depends on its argument alone.
 
-    The one exception is when a silent shard is told of stream time: it gets a chunk without events whenever stream
-    time passes a tick, and always the first time.
+    The one exception is when a silent shard is told of stream time: it gets a chunk, and a batch of chat, without
+    events whenever stream time passes a tick, and always the first time.
     """
 
     def __init__(self, shards: int, config: WindowConfig) -> None:
@@ -155,20 +166,24 @@ class BatchDecoder:
         self._decoder = msgspec.json.Decoder(AnyEvent)
         self._sessions = _Sessions(shards)
         self._shards = shards
+        self._shard_of_tenant: dict[str, int] = {}
         self._told: dict[int, int] = {}
 
     def __call__(self, batch: RawBatch) -> Decoded:
-        """Decode one batch: received = in chunks + not windowed + dead letters, to the record."""
+        """Decode one batch: received = in chunks + not windowed (chat among them) + dead letters, to the record."""
         _RECEIVED.inc(len(batch))
         self._sessions.forget_if_full()
         letters = DeadLetters()
         ids: list[str] = []
+        chats: list[tuple[int, Chat]] = []
         runs = []
         for start in range(0, len(batch), _RUN):
             events, places = self._run(batch, start, letters)
             ids += _by_place(events, places, start, min(_RUN, len(batch) - start))
-            runs.append(self._columns(events, places))
-        return Decoded(list(self._split(batch, _joined(runs), ids)), letters.records)
+            runs.append(self._columns(events, places, chats))
+        times = self._times(batch)
+        chunks = list(self._split(batch, _joined(runs), ids, times))
+        return Decoded(chunks, self._by_tenant(batch.partition, chats, times), letters.records)
 
     def _run(self, batch: RawBatch, start: int, letters: DeadLetters) -> tuple[list[Event], Int64s]:
         """Return the usable events of a run of records, and their places in the batch.
@@ -242,13 +257,21 @@ class BatchDecoder:
         letters.add(reason, detail, position, value or b"", ids, int(batch.record_ts[place]) if ts is None else ts)
         return None
 
-    def _columns(self, events: list[Event], places: Int64s) -> _Columns:
-        """Return the windowed events as columns: done run by run, while the events are still in the cache."""
+    def _columns(self, events: list[Event], places: Int64s, chats: list[tuple[int, Chat]]) -> _Columns:
+        """Return the windowed events as columns, and add chat with its places to ``chats``.
+
+        Done run by run, while the events are still in the cache.
+        """
         n = len(events)
         kind = np.fromiter(map(KIND.__getitem__, map(type, events)), np.uint8, n)
         keep = WINDOWED[kind]
         if not keep.all():
-            _UNWINDOWED.inc(n - int(keep.sum()))
+            others = np.flatnonzero(~keep)
+            _UNWINDOWED.inc(len(others))
+            for at, place in zip(others.tolist(), places[others].tolist(), strict=True):
+                event = events[at]
+                if isinstance(event, CHAT):
+                    chats.append((place, event))
             events = [event for event, kept in zip(events, keep.tolist(), strict=True) if kept]
             places, kind, n = places[keep], kind[keep], len(events)
         poll = np.zeros(n, np.uint64)
@@ -265,16 +288,18 @@ class BatchDecoder:
             np.fromiter([event.ts for event in events], np.int64, n),
         )
 
-    def _split(self, batch: RawBatch, columns: _Columns, ids: list[str]) -> Iterator[tuple[int, Chunk]]:
-        """Yield a chunk for every shard that has events, or that has to learn of stream time."""
+    def _times(self, batch: RawBatch) -> _Times:
         running = np.maximum.accumulate(batch.record_ts) if len(batch) else batch.record_ts
         running = np.maximum(running, batch.stream_time)
         clock = max(int(running[-1]) if len(batch) else batch.stream_time, batch.clock or 0)
-        told = self._passes_a_tick(batch.partition, clock)
+        return _Times(running, clock, self._passes_a_tick(batch.partition, clock))
+
+    def _split(self, batch: RawBatch, columns: _Columns, ids: list[str], times: _Times) -> Iterator[tuple[int, Chunk]]:
+        """Yield a chunk for every shard that has events, or that has to learn of stream time."""
         shard = self._sessions.shards(columns.number)
         for which in range(self._shards):
             mine = np.flatnonzero(shard == which)
-            if not len(mine) and not told:
+            if not len(mine) and not times.told:
                 continue
             place = columns.place[mine]
             distinct, session = self._distinct(columns.number[mine])
@@ -282,7 +307,7 @@ class BatchDecoder:
                 which,
                 Chunk(
                     batch.partition,
-                    clock,
+                    times.clock,
                     batch.topics,
                     [self._sessions.keys_by_number[i] for i in distinct],
                     session,
@@ -291,7 +316,7 @@ class BatchDecoder:
                     columns.kind[mine],
                     columns.ts[mine],
                     batch.record_ts[place],
-                    running[place],
+                    times.running[place],
                     batch.topic[place],
                     batch.offset[place],
                     place,
@@ -299,6 +324,34 @@ class BatchDecoder:
                     batch.values,
                 ),
             )
+
+    def _by_tenant(self, partition: int, chats: list[tuple[int, Chat]], times: _Times) -> list[tuple[int, ChatBatch]]:
+        """Return a batch for every shard that has chat, or that has to learn of stream time.
+
+        A tenant's chat comes to one shard, whatever the session: limits and calibration are the tenant's.
+        """
+        if not chats and not times.told:
+            return []
+        events: list[list[Chat]] = [[] for _ in range(self._shards)]
+        stream_time: list[list[int]] = [[] for _ in range(self._shards)]
+        running = times.running[[place for place, _ in chats]].tolist() if chats else []
+        for (_, event), reached in zip(chats, running, strict=True):
+            shard = self._shard_of(event.tenant_id)
+            events[shard].append(event)
+            stream_time[shard].append(reached)
+        return [
+            (shard, ChatBatch(partition, times.clock, mine, stream_time[shard]))
+            for shard, mine in enumerate(events)
+            if mine or times.told
+        ]
+
+    def _shard_of(self, tenant: str) -> int:
+        shard = self._shard_of_tenant.get(tenant)
+        if shard is None:
+            if len(self._shard_of_tenant) >= _CACHE:
+                self._shard_of_tenant.clear()
+            shard = self._shard_of_tenant[tenant] = int(shards_of([tenant], self._shards)[0])
+        return shard
 
     def _distinct(self, number: Int32s) -> tuple[list[int], Int32s]:
         """Return the distinct numbers and where each event's stands among them, without sorting."""

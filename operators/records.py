@@ -33,11 +33,15 @@ _encode = msgspec.json.Encoder().encode
 def _about(key: str, start: int) -> tuple[str, str, str]:
     """Return tenant, session and the beginning of the ids of what is told of the session that began at ``start``."""
     tenant, session = key.split(SEPARATOR)
-    return tenant, session, f"{_plain(tenant)}/{_plain(session)}/{start}/"
+    return tenant, session, f"{plain(tenant)}/{plain(session)}/{start}/"
 
 
-def _plain(name: str) -> str:
-    """Escape the separator of ids, so that no two sessions share one."""
+def plain(name: str) -> str:
+    """Escape the separator of ids, so that no two sessions share one.
+
+    >>> plain("a/b%")
+    'a%2Fb%25'
+    """
     return name.replace("%", "%25").replace("/", "%2F") if "/" in name or "%" in name else name
 
 

@@ -15,6 +15,7 @@ from schemas.inbound import Ratio, Ts
 Category = Literal["VERY_HIGH", "HIGH", "MODERATE", "LOW", "VERY_LOW"]
 AnomalyType = Literal["MASS_EXIT", "LOW_ENGAGEMENT", "SUDDEN_DROP", "GRADUAL_DECLINE"]
 Count = Annotated[int, Meta(ge=0)]
+RuleNumber = Annotated[int, Meta(ge=1, le=9, description="1 to 9, in the order in which they are tried")]
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, tag_field="type", kw_only=True):
@@ -143,8 +144,18 @@ class ConfidenceSignal(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
+class RuleCheck(msgspec.Struct, frozen=True, gc=False):
+    """One routing rule's view of an answer: whether it holds, whether it decided, and what it needs."""
+
+    rule: RuleNumber
+    name: str
+    holds: bool
+    decided: bool
+    needs: str
+
+
 class Decision(Record, frozen=True, tag="decision", kw_only=True):
-    """How an answer was judged and where it was routed."""
+    """How an answer was judged and where it was routed, by the first rule that holds."""
 
     conversation_id: str
     agent_id: str
@@ -161,6 +172,9 @@ class Decision(Record, frozen=True, tag="decision", kw_only=True):
     reason: str
     answer: str | None = None
     canonical_id: str | None = None
+    rule: RuleNumber
+    rules: list[RuleCheck]
+    why: str
 
 
 class HandoffRequested(Record, frozen=True, gc=False, tag="human_handoff.requested", kw_only=True):
@@ -174,6 +188,16 @@ class HandoffRequested(Record, frozen=True, gc=False, tag="human_handoff.request
     confidence_level: Literal["HIGH", "MEDIUM", "LOW", "VERY_LOW"]
 
 
+class CalibrationBand(msgspec.Struct, frozen=True, gc=False):
+    """Resolved hand-offs whose answers had a confidence in ``[low, high)``; the last band holds 1.0 too."""
+
+    low: Ratio
+    high: Ratio
+    resolved: Count
+    confidence: Ratio
+    not_needed: Ratio
+
+
 class Calibration(Record, frozen=True, tag="calibration", kw_only=True):
     """How often hand-offs of a tenant were needed, by confidence. ``session_id`` is empty."""
 
@@ -182,6 +206,8 @@ class Calibration(Record, frozen=True, tag="calibration", kw_only=True):
     brier: float
     expected_calibration_error: float
     thresholds: dict[str, float]
+    answers: Count
+    bands: list[CalibrationBand]
 
 
 class SessionSummary(Record, frozen=True, gc=False, tag="session", kw_only=True):

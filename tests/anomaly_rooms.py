@@ -194,6 +194,7 @@ EAGER = replace(
     decline_margin=0.0,
     exit_evidence=1.0,
     exit_most_evidence=0.5,
+    exit_unknown_evidence=2.0,
     exit_rate=0.03,
 )
 """Tells much more: for tests that need reports, not good ones."""

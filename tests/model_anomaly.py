@@ -379,4 +379,6 @@ def _left_together(audience: Audience, tick: Tick, config: AnomalyConfig) -> boo
     needed = config.exit_evidence
     if gone / inside >= config.exit_most:
         needed = config.exit_most_evidence * math.log(1 + windows) / math.log(1 + config.exit_memory / WINDOW)
+    if audience.crowd < config.exit_known * inside:
+        needed = config.exit_unknown_evidence
     return gone / inside >= config.exit_rate and evidence >= needed and times >= config.exit_times

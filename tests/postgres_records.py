@@ -4,7 +4,17 @@ from typing import Any
 
 import msgspec
 
-from schemas.outbound import Contributions, DeadLetter, Decision, Detail, Engagement, Intervention, Signals, Trigger
+from schemas.outbound import (
+    Contributions,
+    DeadLetter,
+    Decision,
+    Detail,
+    Engagement,
+    Intervention,
+    RuleCheck,
+    Signals,
+    Trigger,
+)
 
 START = 1_790_000_000_000
 
@@ -45,8 +55,11 @@ def decision(number: int, answer: str | None) -> Decision:
         similarity=0.9,
         novelty=0.1,
         complexity=0.1,
-        reason="similar",
+        reason="well_founded",
         answer=answer,
+        rule=6,
+        rules=[RuleCheck(6, "well founded", True, True, "routing confidence 0.75, is 0.8")],
+        why="confidence 0.90 is HIGH",
     )
 
 

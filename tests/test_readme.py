@@ -51,7 +51,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_data_engineers_first_minutes(tmp_path: Path) -> None:
-    script = block_with("sh", "attune replay").replace("source .venv/bin/activate\n", "set -e -o pipefail\n")
+    script = block_with("sh", "attune generate").replace("source .venv/bin/activate\n", "set -e -o pipefail\n")
     command = ["bash", "-c", script]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
@@ -60,6 +60,19 @@ def test_the_data_engineers_first_minutes(tmp_path: Path) -> None:
     assert "score" in done.stdout
     assert (tmp_path / "out" / "attune.engagement.v1.jsonl").stat().st_size > 10_000
     assert (tmp_path / "out" / "attune.deadletters.v1.jsonl").stat().st_size == 0
+
+
+def test_the_recorded_conversation_goes_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    script = "set -e -o pipefail\n" + block_with("sh", "--conversation")
+    command = ["bash", "-c", script]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(block_with("text", "/decision/"))
+    handoffs = (tmp_path / "chat" / "attune.handoffs.v1.jsonl").read_text(encoding="utf-8")
+    assert handoffs.count("\n") == 2
 
 
 def listening(port: int) -> bool:

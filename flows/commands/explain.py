@@ -1,4 +1,4 @@
-"""``attune explain``: why a window has its score, an answer its route, an intervention its fate."""
+"""``attune explain``: why a window has its score, an answer its route, an intervention its fate; calibration too."""
 
 import sys
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ from flows.commands.common import ConfigOption
 
 if TYPE_CHECKING:
     from flows.breakdown import Breakdown, Explainable
+    from schemas.outbound import Decision
 
 
 def register(app: typer.Typer) -> None:
@@ -23,19 +24,32 @@ def explain(
         Path, typer.Argument(metavar="[FILE|DIR|-]", help="A file with the record as JSON, or a replay's folder.")
     ] = Path("-"),
     record_id: Annotated[str | None, typer.Option("--id", help="The record's id, looked up in DIR.")] = None,
+    conversation_id: Annotated[
+        str | None, typer.Option("--conversation", help="A conversation, whose answers in DIR are listed.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print the breakdown of an engagement score, a routing decision or an intervention.
+    """Print the breakdown of an engagement score, a routing decision, an intervention or a calibration.
 
     Example: head -1 out/attune.engagement.v1.jsonl | attune explain
     """
     import msgspec
 
-    from flows.breakdown import break_down
+    from flows.breakdown import break_down, conversation
     from flows.settings import load
     from flows.settings.convert import score_config
 
+    if conversation_id is not None:
+        if record_id is not None or not source.is_dir():
+            problem = "--conversation needs the folder that a replay has written, and no --id"
+            raise typer.BadParameter(problem, param_hint="--conversation")
+        decisions = conversation(source, conversation_id)
+        if as_json:
+            typer.echo(msgspec.json.format(msgspec.json.encode(decisions)).decode())
+        else:
+            _list(decisions)
+        return
     found = break_down(_record(source, record_id), score_config(load(config).engagement))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
@@ -48,7 +62,8 @@ def _record(source: Path, record_id: str | None) -> "Explainable":
 
     if source.is_dir():
         if record_id is None:
-            raise typer.BadParameter("a folder holds many records: name one with --id", param_hint="--id")
+            problem = "a folder holds many records: name one with --id, or a --conversation"
+            raise typer.BadParameter(problem, param_hint="--id")
         return find(source, record_id)
     if record_id is not None:
         raise typer.BadParameter("--id needs the folder that a replay has written", param_hint="--id")
@@ -65,10 +80,13 @@ def _print(found: "Breakdown") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from operators.chat.routing import told
+
     when = datetime.fromtimestamp(found.ts / 1000, UTC).isoformat(timespec="milliseconds")
     # As wide as the table needs where nobody looks: a pipe has no width to fit into.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(f"{found.type} of {found.tenant_id}/{found.session_id} at {when}", markup=False)
+    whose = "/".join(filter(None, (found.tenant_id, found.session_id)))  # a calibration belongs to no session
+    console.print(f"{found.type} of {whose} at {when}", markup=False)
     table = Table(box=box.SIMPLE_HEAD)
     weighted = any(row.weight is not None for row in found.rows)
     for heading in ("", "signal", *(("term", "weight", "contribution") if weighted else ()), ""):
@@ -79,7 +97,20 @@ def _print(found: "Breakdown") -> None:
     console.print(table)
     for name, value in found.facts.items():
         if value is not None:
-            console.print(f"{name:>16}  {_text(value)}", markup=False)
+            console.print(f"{name:>17}  {_text(value)}", markup=False)
+    if found.rules:
+        # Not wrapped: each rule is a line, however long what it needs.
+        typer.echo(f"\n{told(found.rules)}")
+
+
+def _list(decisions: "list[Decision]") -> None:
+    """Print a line for each answer of a conversation: when, where it went, how sure it was, and why."""
+    for one in decisions:
+        when = datetime.fromtimestamp(one.ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        typer.echo(
+            f"{when}  {one.letter} {one.path:<12} {one.reason:<19} confidence {one.confidence:.2f} "
+            f"similarity {one.similarity:.2f}  {one.id}"
+        )
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,10 @@
 """Turns the sections of the settings into what the flow computes with."""
 
 from flows.conductor import ConductorConfig
-from flows.settings.model import Engagement, Settings, Window
+from flows.settings.model import Chat, Engagement, Settings, Window
+from flows.settings.tenants import Tenants, read_tenants
+from operators.chat.answers import ChatConfig
+from operators.chat.config import Wanted
 from operators.config import NEVER, ScoreConfig, Weights, WindowConfig
 
 
@@ -15,10 +18,15 @@ def ms(seconds: float) -> int:
 
 
 def conductor_config(settings: Settings) -> ConductorConfig:
-    """Return what the conductor computes with."""
+    """Return what the conductor computes with; reads the tenants' settings.
+
+    Raises:
+        ConfigError: those can't be read or don't fit.
+    """
     return ConductorConfig(
         window=window_config(settings.window),
         score=score_config(settings.engagement),
+        chat=chat_config(settings.chat, read_tenants(settings.tenants.path)),
         shards=settings.window.shards,
     )
 
@@ -46,4 +54,16 @@ def score_config(engagement: Engagement) -> ScoreConfig:
         emit=engagement.emit,
         min_delta=engagement.min_delta,
         heartbeat_ms=ms(engagement.heartbeat_s),
+    )
+
+
+def chat_config(chat: Chat, tenants: Tenants) -> ChatConfig:
+    """Return how answers are judged and routed."""
+    return ChatConfig(
+        policies=tenants.chat,
+        wanted=Wanted(chat.wanted_escalated, chat.wanted_reviewed),
+        conversation_ms=ms(chat.conversation_timeout_s),
+        repeats_kept=chat.repeats_kept,
+        calibration_ms=ms(chat.calibration_interval_s),
+        tally_ms=ms(chat.calibration_memory_s),
     )

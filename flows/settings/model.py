@@ -265,6 +265,23 @@ class Engagement(Section):
     heartbeat_s: Annotated[Number, Field(ge=5, le=86_400)] = 60.0
 
 
+class Chat(Section):
+    """How long conversations with people and repeats are remembered, and how calibration is told."""
+
+    conversation_timeout_s: Seconds = 7 * 86_400.0
+    repeats_kept: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
+    calibration_interval_s: Annotated[Number, Field(ge=60, le=366 * 86_400)] = 3_600.0
+    calibration_memory_s: Seconds = 90 * 86_400.0
+    wanted_escalated: Share = 0.05
+    wanted_reviewed: Share = 0.20
+
+
+class Tenants(Section):
+    """Where tenants' own settings are; without ``path`` in ``./tenants.toml``, if it is there."""
+
+    path: Path | None = None
+
+
 class Recovery(Section):
     """Where positions and state are kept, and how often. Without ``path`` a restart begins at ``kafka.start``."""
 
@@ -292,6 +309,8 @@ class Settings(Section):
     collector: Collector = Field(default_factory=Collector)
     window: Window = Field(default_factory=Window)
     engagement: Engagement = Field(default_factory=Engagement)
+    chat: Chat = Field(default_factory=Chat)
+    tenants: Tenants = Field(default_factory=Tenants)
     recovery: Recovery = Field(default_factory=Recovery)
     log: Log = Field(default_factory=Log)
 

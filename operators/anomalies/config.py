@@ -35,8 +35,10 @@ class AnomalyConfig:
     nats and ``exit_times`` as many as the session's own churn of the last ``exit_memory`` ticks says, both in people
     and as a share. Leaves come in groups, so their likelihood ratio overstates what they prove, the less so the more
     of a room is gone: from a share of ``exit_most`` on ``exit_most_evidence`` is enough, less while the session can't
-    have proven so much yet. Once it is ``exit_age`` ticks old, its churn is known though nobody was seen before, and
-    whoever leaves was there. CRITICAL from the leave rate ``exit_critical``.
+    have proven so much yet. Where fewer than the share ``exit_known`` of those who were there had been there before
+    (most leavers were never seen until they left), it takes ``exit_unknown_evidence``. Once the session is ``exit_age``
+    ticks old, its churn is known though nobody was seen before, and whoever leaves was there. CRITICAL from the leave
+    rate ``exit_critical``.
 
     Reports: one of a type in ``repeat_ms`` (ms); resolved after ``resolved_ticks`` ticks at the share
     ``resolved_share`` of what was expected.
@@ -69,11 +71,13 @@ class AnomalyConfig:
     evidence: float = 10.0
     recent_spans: tuple[int, ...] = (5, 12, 24, 36)
     exit_people: int = 3
-    exit_evidence: float = 18.0
+    exit_evidence: float = 11.0
     exit_most: float = 1 / 3
     exit_most_evidence: float = 7.5
+    exit_known: float = 0.9
+    exit_unknown_evidence: float = 16.0
     exit_times: float = 3.0
-    exit_rate: float = 0.11
+    exit_rate: float = 0.10
     exit_age: int = 60
     exit_memory: int = 360
     exit_critical: float = 0.3
@@ -111,6 +115,8 @@ class AnomalyConfig:
             ("exit_evidence", 0, 1e9),
             ("exit_most", 0, 1),
             ("exit_most_evidence", 0, 1e9),
+            ("exit_known", 0, 1),
+            ("exit_unknown_evidence", 0, 1e9),
             ("exit_times", 1, 1e9),
             ("exit_rate", 0, 1),
             ("exit_age", 1, 1 << 20),

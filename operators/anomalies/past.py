@@ -208,6 +208,7 @@ class Past(History):
         provable = np.log1p(windows) / math.log1p(config.exit_memory / WINDOW_TICKS)
         most = gone >= config.exit_most * inside
         needed = np.where(most, config.exit_most_evidence * provable, config.exit_evidence)
+        needed = np.where(self.crowd[which] >= config.exit_known * inside, needed, config.exit_unknown_evidence)
         return gone, np.minimum(by_count, by_rate), needed, times
 
 

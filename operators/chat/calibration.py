@@ -6,14 +6,13 @@ order in which hand-offs are resolved. Only answers that were handed over are ev
 confidence of those.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from operators.chat.config import Wanted
 from operators.config import NEVER
-from schemas.outbound import Calibration
+from schemas.outbound import Calibration, CalibrationBand
 
 BANDS: Final = 10
 """Bands of confidence, 0.1 wide; the last one holds 1.0 too."""
@@ -79,43 +78,21 @@ class Tally(msgspec.Struct):
         return 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Hand-offs of one band of confidence: ``[low, high)``, how many, their mean confidence, the share not needed."""
-
-    low: float
-    high: float
-    resolved: int
-    confidence: float
-    not_needed: float
-
-
-def explain(tally: Tally) -> list[Band]:
+def bands(tally: Tally) -> list[CalibrationBand]:
     """Return the bands that hold resolved hand-offs.
 
     >>> tally = Tally()
     >>> tally.resolve(0.25, needed=True)
-    >>> explain(tally)
-    [Band(low=0.2, high=0.3, resolved=1, confidence=0.25, not_needed=0.0)]
+    >>> bands(tally)
+    [CalibrationBand(low=0.2, high=0.3, resolved=1, confidence=0.25, not_needed=0.0)]
     """
     return [
-        Band(band / BANDS, (band + 1) / BANDS, n, tally.confidence[band] / n / MILLION, 1 - tally.needed[band] / n)
+        CalibrationBand(
+            band / BANDS, (band + 1) / BANDS, n, tally.confidence[band] / n / MILLION, 1 - tally.needed[band] / n
+        )
         for band, n in enumerate(tally.resolved)
         if n
     ]
-
-
-def told(tally: Tally, wanted: Wanted) -> str:
-    """Render a tenant's calibration for a person."""
-    lines = ["confidence   resolved   mean   not needed"]
-    lines += [
-        f"{band.low:.1f} to {band.high:.1f} {band.resolved:>10} {band.confidence:>6.2f} {band.not_needed:>11.0%}"
-        for band in explain(tally)
-    ]
-    lines.append(f"Brier score {tally.brier():.3f}, calibration error {tally.expected_calibration_error():.3f}")
-    for name, share in _wanted(wanted).items():
-        lines.append(f"to have {share:.0%} of all answers below {name}: {name} = {tally.threshold(share):.2f}")
-    return "\n".join(lines)
 
 
 def record(tenant: str, ident: str, ts: int, tally: Tally, wanted: Wanted) -> Calibration:
@@ -129,12 +106,10 @@ def record(tenant: str, ident: str, ts: int, tally: Tally, wanted: Wanted) -> Ca
         needed=sum(tally.needed),
         brier=tally.brier(),
         expected_calibration_error=tally.expected_calibration_error(),
-        thresholds={name: tally.threshold(share) for name, share in _wanted(wanted).items()},
+        thresholds={"immediate": tally.threshold(wanted.escalated), "review": tally.threshold(wanted.reviewed)},
+        answers=sum(tally.answers),
+        bands=bands(tally),
     )
-
-
-def _wanted(wanted: Wanted) -> dict[str, float]:
-    return {"immediate": wanted.escalated, "review": wanted.reviewed}
 
 
 def _millionths(confidence: float) -> int:

@@ -4,7 +4,7 @@ Every one can be set for each tenant and for each of its agents: ``Policies`` la
 tenant sets over these defaults. Ranges are part of the types; what is out of range is told with its key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, Final, Literal, TypeVar
 from zoneinfo import ZoneInfo
@@ -267,7 +267,7 @@ class Policies:
 
     ``overrides`` are by tenant; each holds keys of ``Policy`` and, under ``agents``, the same by agent. An agent that
     is not named has its tenant's policy, a tenant that is not named the default. All are worked out here, so a lookup
-    is two dictionary reads and nothing grows with what the events name.
+    is two dictionary reads and nothing grows with what the events name. ``where`` gives a tenant's key, for faults.
 
     >>> policies = Policies(overrides={"acme": {"mode": "lenient", "agents": {"billing": {"mode": "strict"}}}})
     >>> [policies.of("acme", agent).mode for agent in ("billing", "unknown")], policies.of("other", "billing").mode
@@ -277,27 +277,32 @@ class Policies:
         ConfigError: all faults of all entries.
     """
 
-    def __init__(self, default: Policy | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        default: Policy | None = None,
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+        where: Callable[[str], str] = str,
+    ) -> None:
         self.default = default or Policy()
         self._tenants: dict[str, Policy] = {}
         self._agents: dict[tuple[str, str], Policy] = {}
         faults = []
         for tenant, entry in (overrides or {}).items():
             try:
-                self._add(tenant, entry)
+                self._add(tenant, entry, where(tenant))
             except ConfigError as error:
                 faults.append(str(error))
         if faults:
             raise ConfigError("\n".join(faults))
 
-    def _add(self, tenant: str, entry: Mapping[str, Any]) -> None:
+    def _add(self, tenant: str, entry: Mapping[str, Any], where: str) -> None:
         own = {key: value for key, value in entry.items() if key != AGENTS}
-        policy = self._tenants[tenant] = overlay(self.default, own, tenant)
+        policy = self._tenants[tenant] = overlay(self.default, own, where)
         agents = entry.get(AGENTS, {})
         if not isinstance(agents, Mapping) or not all(isinstance(changes, Mapping) for changes in agents.values()):
-            raise ConfigError(f"{tenant}.{AGENTS}: expected a table for each agent, got {agents!r}")
+            raise ConfigError(f"{where}.{AGENTS}: expected a table for each agent, got {agents!r}")
         for agent, changes in agents.items():
-            self._agents[tenant, agent] = overlay(policy, changes, f"{tenant}.{AGENTS}.{agent}")
+            self._agents[tenant, agent] = overlay(policy, changes, f"{where}.{AGENTS}.{agent}")
 
     def of(self, tenant: str, agent: str) -> Policy:
         """Return the policy of an agent."""

@@ -13,6 +13,7 @@ from operators.chat.confidence import Judgement
 from operators.chat.config import Limits, Policy, Routing
 from operators.chat.question import Asked, at_least, settled
 from schemas.inbound import ChatAnswer
+from schemas.outbound import RuleCheck
 
 Path = Literal["auto_answer", "clarify", "canonical", "escalate", "queue", "refuse"]
 Letter = Literal["A", "B", "C", "D", "E", "F"]
@@ -77,16 +78,6 @@ class Route(msgspec.Struct, frozen=True, gc=False):
     def path(self) -> Path:
         """The name of the letter."""
         return PATHS[self.letter]
-
-
-class Check(msgspec.Struct, frozen=True, gc=False):
-    """One rule's view of an answer: whether it holds, whether it decided, and what it needs beside what there is."""
-
-    rule: int
-    name: str
-    holds: bool
-    decided: bool
-    needs: str
 
 
 def best_similarity(retrieval: Sequence[float] | None, canonical: float | None) -> float:
@@ -274,19 +265,18 @@ def route(facts: Facts, config: Routing) -> Route:
     raise AssertionError("the last rule always holds")
 
 
-def explain(facts: Facts, config: Routing) -> list[Check]:
-    """Return for all nine rules whether they hold, which one decided, and what each needs beside what there is."""
-    decided = route(facts, config).rule
+def explain(facts: Facts, config: Routing, decided: int) -> list[RuleCheck]:
+    """Return for all nine rules whether they hold, and what each needs beside what there is; ``decided`` did so."""
     return [
-        Check(number, rule.name, rule.holds(facts, config), number == decided, rule.needs(facts, config))
+        RuleCheck(number, rule.name, rule.holds(facts, config), number == decided, rule.needs(facts, config))
         for number, rule in enumerate(_RULES, 1)
     ]
 
 
-def told(checks: Sequence[Check]) -> str:
+def told(checks: Sequence[RuleCheck]) -> str:
     """Render the checks for a person, a line for each rule; ``>`` stands before the one that decided.
 
-    >>> print(told([Check(9, "otherwise", True, True, "nothing")]))
+    >>> print(told([RuleCheck(9, "otherwise", True, True, "nothing")]))
     > 9 otherwise          yes  needs nothing
     """
     return "\n".join(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from schemas.inbound import AnyEvent
 from schemas.outbound import AnyRecord, Engagement
-from tests.flows.running import DEADLINE_S, ENGAGEMENT, attune, environment, letter, start
+from tests.flows.running import DEADLINE_S, ENGAGEMENT, ROOT, attune, environment, letter, start
 
 COMMANDS = (
     "demo",
@@ -93,6 +93,8 @@ def test_version_is_one_line(tmp_path: Path) -> None:
         "generate --kafka --out x",
         "explain nowhere.json",
         "explain . ",
+        "explain nowhere --conversation c",
+        "explain . --conversation c --id x",
         "deadletters replay --reason boredom",
         "deadletters replay nowhere",
         "demo --seconds 0",
@@ -232,12 +234,14 @@ def test_explain_tells_why_an_answer_was_routed_and_an_intervention_held_back(tm
     decision = about | {
         "type": "decision", "conversation_id": "c", "agent_id": "a", "user_id": "u", "path": "escalate", "letter": "D",
         "action": "immediate_escalation", "confidence": 0.2, "level": "VERY_LOW", "similarity": 0.5, "novelty": 0.5,
-        "complexity": 0.1, "reason": "low_confidence",
+        "complexity": 0.1, "reason": "low_confidence", "rule": 5, "why": "confidence 0.20 below 0.3 (standard)",
         "signals": [{"name": "hedging", "score": 0.1, "reason": "3 hedging phrases"}],
+        "rules": [{"rule": 5, "name": "low confidence", "holds": True, "decided": True, "needs": "the action"}],
     }  # fmt: skip
     shown = attune("explain", cwd=tmp_path, stdin=json.dumps(decision))
     assert "3 hedging phrases" in shown.stdout
     assert "low_confidence" in shown.stdout
+    assert "> 5 low confidence     yes  needs the action\n" in shown.stdout
     intervention = about | {
         "type": "intervention", "intervention": "help_chat", "recipient": "u", "confidence": 0.7, "priority": "HIGH",
         "trigger": {"kind": "emotion", "id": "e1"}, "status": "suppressed", "reason": "cooldown",
@@ -245,6 +249,32 @@ def test_explain_tells_why_an_answer_was_routed_and_an_intervention_held_back(tm
     shown = attune("explain", cwd=tmp_path, stdin=json.dumps(intervention))
     assert "e1" in shown.stdout
     assert "cooldown" in shown.stdout
+
+
+def test_explain_lists_a_conversation_and_tells_each_decisions_rules(tmp_path: Path) -> None:
+    done = attune("replay", str(ROOT / "docs" / "conversation.jsonl"), "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    listed = attune("explain", "out", "--conversation", "c-17", cwd=tmp_path)
+    rows = [line.split() for line in listed.stdout.splitlines()]
+    assert "".join(row[2] for row in rows) == "ABACDFEAA"
+    shown = attune("explain", "out", "--id", rows[4][-1], cwd=tmp_path).stdout
+    assert [line[0] for line in shown.splitlines()[-9:]] == [" ", " ", " ", " ", ">", " ", " ", " ", " "]
+    as_json = attune("explain", "out", "--conversation", "c-17", "--json", cwd=tmp_path)
+    assert [one["letter"] for one in json.loads(as_json.stdout)] == list("ABACDFEAA")
+    nobody = attune("explain", "out", "--conversation", "c-18", cwd=tmp_path)
+    assert nobody.returncode == 1
+    assert 'no answer belongs to the conversation "c-18"' in nobody.stderr
+
+
+def test_explain_tells_what_calibration_found(tmp_path: Path) -> None:
+    attune("replay", str(ROOT / "docs" / "conversation.jsonl"), "--out", "out", cwd=tmp_path)
+    told = attune("explain", "out/attune.calibration.v1.jsonl", cwd=tmp_path).stdout
+    assert "calibration of acme at" in told
+    # One hand-off at 0.52 that was needed, one at 0.925 that was not: ((0.52)² + (1 - 0.925)²) / 2.
+    words = " ".join(told.split())
+    assert "Brier score 0.1382" in words
+    assert "1 resolved said 0.52 on average, and 0.00 needed no person" in words
+    assert "answers 9 resolved 2 needed 1" in words
 
 
 def test_dead_letters_of_a_replay_are_written_out_to_be_mended(tmp_path: Path) -> None:

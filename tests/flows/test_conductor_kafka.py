@@ -16,6 +16,7 @@ from psycopg.sql import SQL, Identifier
 from flows.local.postgres import LocalPostgres
 from schemas.registry import INBOUND_TOPICS, OUTBOUND
 from sinks.postgres import migrate
+from tests.events import event
 from tests.fix_kafka import Broker, wait_until
 from tests.fix_postgres import ask
 from tests.flows.end_to_end import Conductor, Log, Reader, ahead, events, expected, spoil, until_told
@@ -150,6 +151,54 @@ def as_url(conninfo: str) -> str:
     parts = conninfo_to_dict(conninfo)
     query = "&".join(f"{key}={quote(str(value), safe='')}" for key, value in parts.items() if key != "dbname")
     return f"postgresql:///{parts['dbname']}?{query}"
+
+
+def conversations(start: int, count: int, answers: int, every_ms: int) -> list[bytes]:
+    """Return the chat of some conversations at once, each of a user's own: calls for people, resolutions, repeats."""
+    lines = []
+    for i in range(answers * count):
+        number, turn, ts = i % count, i // count, start + i * every_ms
+        about = {"user": f"u{number}", "session": f"chat-{number}", "event_id": f"e{turn}", "conversation_id": "c"}
+        if turn % 4 == 3:
+            lines.append(event("handoff.resolved", ts, **about, needed=number % 2 == 0))
+        else:
+            question = "How do I reset my password?" if turn % 4 == 2 else "I want to talk to a human"
+            lines.append(event("chat.answer", ts, **about, question=question, retrieval=[0.9] * 5))
+        if i % 10 == 9:
+            lines.append(lines[-1])
+    return lines
+
+
+def test_one_decision_for_an_answer_however_often_it_is_killed(
+    broker: Broker, conductors: list[Conductor], reader: Reader, tmp_path: Path
+) -> None:
+    """``kill -9`` while conversations go on: decisions and calls for people are those of a replay, to the byte."""
+    lines = conversations(ahead(), count=24, answers=12, every_ms=50)
+    wanted = {name: line for name, line in expected(lines, tmp_path / "replay").items() if is_of_chat(name)}
+    conductor = Conductor(tmp_path, broker.address, "--sink", "kafka", "--workers", "2")
+    conductors.append(conductor)
+    log = Log(broker.address)
+    flowing = threading.Thread(target=trickle, args=(log, lines))
+    flowing.start()
+    rng = Random(11)
+    for _ in range(4):
+        conductor.start()
+        time.sleep(rng.uniform(1.5, 3.5))
+        conductor.kill()
+    flowing.join()
+    log.end()
+    conductor.start()
+    told = until_told(conductor, reader, wanted)
+    assert conductor.stop() == 0, conductor.log
+    # Calibration is left out: it spans the partitions, and how those arrive may differ after a kill.
+    found = {name: lines for name, lines in told.payloads.items() if is_of_chat(name)}
+    assert found == {name: {line} for name, line in wanted.items()}
+    assert sum("/decision/" in name for name in found) == 24 * 9
+    assert sum("/handoff/" in name for name in found) == 24 * 3
+
+
+def is_of_chat(name: str) -> bool:
+    return "/decision/" in name or "/handoff/" in name
 
 
 def test_stopped_for_ten_minutes_while_topics_fill_unevenly(

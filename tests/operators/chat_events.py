@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 from operators.chat.answers import Answers, ChatConfig
@@ -56,3 +57,31 @@ def run(events: Iterable[Chat], config: ChatConfig = CONFIG) -> list[Record]:
 
 def letters(records: Sequence[Record]) -> str:
     return "".join(record.letter for record in records if isinstance(record, Decision))
+
+
+def log(seed: int, count: int = 120) -> list[Chat]:
+    """Return a log of a few users with much trouble, over two weeks, with repeats."""
+    rng = Random(seed)
+    events: list[Chat] = []
+    ts = NOON
+    for i in range(count):
+        ts += rng.choice((1, 1_000, HOUR, 6 * HOUR))
+        conversation, tenant = f"c{rng.randrange(6)}", f"t{rng.randrange(2)}"
+        if rng.random() < 0.25:
+            events.append(resolved(ts, conversation, needed=rng.random() < 0.5, tenant_id=tenant))
+        elif rng.random() < 0.1 and events:
+            events.append(rng.choice(events))
+        else:
+            events.append(
+                ask(
+                    rng.choice((HUMAN, "How long does it take?", "Is this medication safe?", "hi")),
+                    ts,
+                    rng.choice(("Three days.", "Maybe.", "Perhaps so. (confidence: 20%)")),
+                    conversation=conversation,
+                    user=f"u{rng.randrange(3)}",
+                    event_id=f"e{i}",
+                    tenant_id=tenant,
+                    retrieval=[rng.random() for _ in range(rng.randrange(4))],
+                )
+            )
+    return events

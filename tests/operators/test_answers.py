@@ -1,6 +1,7 @@
 """A shard of chat answers: one decision each, hand-offs for D and E, and the same however it is cut or restarted."""
 
 import json
+import pickle
 from collections.abc import Iterable
 from random import Random
 
@@ -9,14 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.chat import records
 from operators.chat.answers import Answers, ChatConfig
+from operators.chat.batch import ChatBatch
 from operators.chat.config import Policies
 from operators.chat.limits import DAY_MS
 from schemas.batches import END_OF_TIME
 from schemas.errors import TerminalError
 from schemas.inbound import Canonical, ChatAnswer
-from schemas.outbound import AnyRecord, Calibration, Decision, HandoffRequested, Record
-from tests.operators.chat_events import CONFIG, HOUR, HUMAN, NOON, PHRASES, Chat, ask, feed, letters, resolved, run
+from schemas.outbound import AnyRecord, Calibration, CalibrationBand, Decision, HandoffRequested, Record
+from schemas.registry import type_of
+from tests.compare import decoded
+from tests.operators.chat_events import CONFIG, HOUR, HUMAN, NOON, PHRASES, Chat, ask, feed, letters, log, resolved, run
 
 
 def test_a_decision_says_all_of_it() -> None:
@@ -33,6 +38,15 @@ def test_a_decision_says_all_of_it() -> None:
     assert (decision.similarity, decision.novelty, decision.complexity) == (0.9, 0.1, 0.1)
     assert [one.name for one in decision.signals] == ["self_assessment", "hedging", "response_quality"]
     assert (decision.conversation_id, decision.agent_id, decision.user_id) == ("c", "a", "u")
+    assert (decision.rule, decision.why) == (6, f"confidence {decision.confidence:.2f} is MEDIUM")
+    assert [(check.rule, check.holds, check.decided) for check in decision.rules] == [
+        *((rule, False, False) for rule in range(1, 6)),
+        (6, True, True),
+        (7, False, False),
+        (8, False, False),
+        (9, True, False),
+    ]
+    assert decision.rules[3].needs == "a canonical answer of similarity 0.85, is 0.4"
 
 
 def test_the_prepared_answer_is_named() -> None:
@@ -172,7 +186,15 @@ def test_calibration_is_told_when_its_hour_is_over_and_something_is_new() -> Non
     (second,) = answers.advance(NOON + 8 * HOUR)
     assert isinstance(second, Calibration)
     assert (second.ts, second.resolved, second.needed) == (NOON + 7 * HOUR, 2, 1)
-    assert answers.calibration("t").splitlines()[1].split() == ["0.9", "to", "1.0", "2", "0.90", "50%"]
+    assert second.bands == [CalibrationBand(0.9, 1.0, 2, 0.9, 0.5)]
+    assert second.answers == 4
+
+
+def test_a_tenant_without_anything_new_is_not_told_of_even_at_the_end() -> None:
+    answers = Answers(CONFIG, PHRASES)
+    feed(answers, [ask(HUMAN), resolved(NOON + 1), ask(HUMAN, tenant_id="other")])
+    (told,) = answers.advance(END_OF_TIME)
+    assert (told.tenant_id, told.ts) == ("t", NOON + HOUR)
 
 
 def test_a_tally_is_forgotten_in_the_end() -> None:
@@ -180,34 +202,6 @@ def test_a_tally_is_forgotten_in_the_end() -> None:
     feed(answers, [ask(HUMAN), resolved(NOON + 1)])
     answers.advance(NOON + 91 * DAY_MS)
     assert answers._tallies == {}
-
-
-def log(seed: int, count: int = 120) -> list[Chat]:
-    """Return a log of a few users with much trouble, over two weeks, with repeats."""
-    rng = Random(seed)
-    events: list[Chat] = []
-    ts = NOON
-    for i in range(count):
-        ts += rng.choice((1, 1_000, HOUR, 6 * HOUR))
-        conversation, tenant = f"c{rng.randrange(6)}", f"t{rng.randrange(2)}"
-        if rng.random() < 0.25:
-            events.append(resolved(ts, conversation, needed=rng.random() < 0.5, tenant_id=tenant))
-        elif rng.random() < 0.1 and events:
-            events.append(rng.choice(events))
-        else:
-            events.append(
-                ask(
-                    rng.choice((HUMAN, "How long does it take?", "Is this medication safe?", "hi")),
-                    ts,
-                    rng.choice(("Three days.", "Maybe.", "Perhaps so. (confidence: 20%)")),
-                    conversation=conversation,
-                    user=f"u{rng.randrange(3)}",
-                    event_id=f"e{i}",
-                    tenant_id=tenant,
-                    retrieval=[rng.random() for _ in range(rng.randrange(4))],
-                )
-            )
-    return events
 
 
 def tight() -> ChatConfig:
@@ -258,6 +252,60 @@ def test_when_time_is_told_does_not_matter(seed: int, when: list[int]) -> None:
     assert encoded(told) == encoded(expected)
 
 
+@given(st.integers(0, 10_000), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_how_partitions_arrive_does_not_matter_to_a_conversation(seed: int, rng: Random) -> None:
+    """Not even if one is weeks behind: only limits and calibration are shared."""
+    config = ChatConfig(conversation_ms=2 * DAY_MS, repeats_kept=50)
+    queues = [timed(log(seed)), [(later(event, 30 * DAY_MS), now + 30 * DAY_MS) for event, now in timed(log(seed + 1))]]
+    wanted = []
+    for partition, events in enumerate(queues):
+        alone = Answers(config, PHRASES)
+        wanted.append([r for event, now in events for r in alone.feed(event, now, partition) if decided(r)])
+    both, told = Answers(config, PHRASES), ([], [])  # type: tuple[Answers, tuple[list[Record], list[Record]]]
+    left = [iter(events) for events in queues]
+    order = [partition for partition, events in enumerate(queues) for _ in events]
+    rng.shuffle(order)
+    for partition in order:
+        event, now = next(left[partition])
+        if rng.random() < 0.1:
+            both = Answers.restore(config, PHRASES, both.snapshot())
+        told[partition].extend(r for r in both.feed(event, now, partition) if decided(r))
+    assert [encoded(records) for records in told] == [encoded(records) for records in wanted]
+
+
+def later(event: Chat, ms: int) -> Chat:
+    """Return the event of another session and another user, so much later."""
+    return msgspec.structs.replace(event, ts=event.ts + ms, session_id="later", user_id=f"{event.user_id} later")
+
+
+def decided(record: Record) -> bool:
+    return not isinstance(record, Calibration)
+
+
+def test_a_resolution_counts_once() -> None:
+    """A repeat of it must not give a later hand-off of the same conversation back."""
+    done = resolved(NOON + 1)
+    assert letters(run([ask(HUMAN), done, ask(HUMAN, NOON + 2), done, ask(HUMAN, NOON + 3)])) == "DDF"
+
+
+def test_a_batch_is_taken_in_event_by_event_and_then_its_clock() -> None:
+    events: list[Chat] = [ask(HUMAN), resolved(NOON + 5), ask(HUMAN, NOON + 3)]
+    answers = Answers(CONFIG, PHRASES)
+    batch = ChatBatch(3, NOON + HOUR, events, [NOON, NOON + 5, NOON + 5])
+    told = answers.take(pickle.loads(pickle.dumps(batch)))  # noqa: S301  our own bytes
+    assert [type(record) for record in told] == [Decision, HandoffRequested, Decision, HandoffRequested, Calibration]
+    assert told[-1].ts == NOON + HOUR
+
+
+def test_records_are_encoded_by_type_in_the_order_they_were_told() -> None:
+    told = run(log(1))
+    batches = records.encoded(told)
+    assert [batch.type for batch in batches] == ["calibration", "decision", "human_handoff.requested"]
+    for batch in batches:
+        assert decoded([batch]) == [record for record in told if type_of(type(record)) == batch.type]
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
 def test_tenants_do_not_meet(seed: int) -> None:
@@ -304,5 +352,5 @@ def test_what_is_only_judged_leaves_no_trace() -> None:
     before = answers.snapshot()
     found = answers.judge(ask(HUMAN))
     assert found.route.letter == "D"
-    assert [check.rule for check in found.checks() if check.decided] == [2]
+    assert found.route.rule == 2
     assert answers.snapshot() == before

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from river import metrics
 
-from operators.chat.calibration import BANDS, Tally, explain, record, told
+from operators.chat.calibration import BANDS, Tally, bands, record
 from operators.chat.config import Wanted
+from schemas.outbound import CalibrationBand
 
 RESOLVED = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60)
 
@@ -29,20 +30,20 @@ def test_by_hand() -> None:
     tally = tally_of([(0.2, True), (0.25, False), (0.7, False)])
     assert tally.brier() == pytest.approx(0.230833, abs=1e-6)
     assert tally.expected_calibration_error() == pytest.approx(0.283333, abs=1e-6)
-    low, high = explain(tally)
+    low, high = bands(tally)
     assert (low.low, low.resolved, low.not_needed) == (0.2, 2, 0.5)
     assert low.confidence == pytest.approx(0.225)
     assert (high.low, high.resolved, high.not_needed) == (0.7, 1, 1.0)
 
 
 def test_nothing_resolved() -> None:
-    assert (Tally().brier(), Tally().expected_calibration_error(), explain(Tally())) == (0.0, 0.0, [])
+    assert (Tally().brier(), Tally().expected_calibration_error(), bands(Tally())) == (0.0, 0.0, [])
 
 
 @pytest.mark.parametrize(
     "confidence, band", [(0.0, 0), (0.0999, 0), (0.1, 1), (0.3, 3), (0.6, 6), (0.7, 7), (0.9999, 9), (1.0, 9)]
 )
-def test_bands(confidence: float, band: int) -> None:
+def test_the_band_of_a_confidence(confidence: float, band: int) -> None:
     tally = tally_of([(confidence, True)])
     assert [at for at, n in enumerate(tally.resolved) if n] == [band]
     assert len(tally.resolved) == BANDS
@@ -94,15 +95,11 @@ def test_no_more_than_wanted_lies_below_a_threshold(confidences: list[float], wa
         assert further > wanted * len(confidences)
 
 
-def test_the_record_and_its_words() -> None:
+def test_the_record() -> None:
     tally = tally_of([(0.2, True), (0.25, False)])
     for confidence in (0.2, 0.25, 0.9, 0.9):
         tally.answered(confidence)
     made = record("t", "t/calibration/5", 5, tally, Wanted(0.25, 0.5))
-    assert (made.resolved, made.needed, made.thresholds) == (2, 1, {"immediate": 0.25, "review": 0.9})
-    lines = told(tally, Wanted(0.25, 0.5)).splitlines()
-    assert lines[1].split() == ["0.2", "to", "0.3", "2", "0.23", "50%"]
-    assert lines[-2:] == [
-        "to have 25% of all answers below immediate: immediate = 0.25",
-        "to have 50% of all answers below review: review = 0.90",
-    ]
+    assert (made.answers, made.resolved, made.needed) == (4, 2, 1)
+    assert made.thresholds == {"immediate": 0.25, "review": 0.9}
+    assert made.bands == [CalibrationBand(0.2, 0.3, 2, 0.225, 0.5)]

@@ -14,8 +14,8 @@ from operators.deadletters import MAX_PAYLOAD
 from operators.decode import BatchDecoder, Decoded
 from operators.kinds import KIND
 from operators.shards import shards_of
-from schemas.batches import RawBatch
-from schemas.inbound import ChatMessage
+from schemas.batches import END_OF_TIME, RawBatch
+from schemas.inbound import Canonical, ChatAnswer, ChatMessage, HandoffResolved, InterventionApproval
 from schemas.outbound import DeadLetter
 from tests.compare import decoded
 from tests.model_input import Unusable, judge
@@ -31,6 +31,10 @@ def decode(values: list[bytes | None], shards: int = 1) -> Decoded:
 
 def used(found: Decoded) -> list[bytes]:
     return [chunk.payload(i) for _, chunk in found.chunks for i in range(len(chunk))]
+
+
+def chat(found: Decoded) -> list[bytes]:
+    return [msgspec.json.encode(event) for _, batch in found.chats for event in batch.events]
 
 
 def letters(found: Decoded) -> list[DeadLetter]:
@@ -159,12 +163,48 @@ def test_received_is_used_plus_set_aside(values: list[bytes | None], shards: int
     dead = letters(found)
     good = [value for value in values if not isinstance(judge(value), Unusable)]
     windowed = [value for value in good if b"chat.answer" not in (value or b"")]
+    assert len(chat(found)) == len(good) - len(windowed)
     assert sorted(used(found)) == sorted(value or b"" for value in windowed)
     assert len(dead) + len(good) == len(values)
     for letter in dead:
         verdict = judge(values[letter.offset])
         assert isinstance(verdict, Unusable)
         assert letter.reason == verdict.reason or verdict.either_way
+
+
+def test_chat_goes_to_its_tenants_shard_with_its_stream_time() -> None:
+    """Whatever the session: a tenant's limits and calibration are in one place. Other types wait for nobody."""
+    values: list[bytes | None] = []
+    for i in range(600):
+        about = (f"e{i}", f"tenant-{i % 7}", f"session-{i}", "user", i)
+        values.append(msgspec.json.encode(ChatMessage(*about, "hello")))
+        values.append(msgspec.json.encode(ChatAnswer(*about, "c", "a", "Why?", "So.", [0.5], Canonical("k", 0.5))))
+        values.append(msgspec.json.encode(HandoffResolved(*about, "c", needed=True)))
+        values.append(msgspec.json.encode(InterventionApproval(*about, "i", approved=True, by="boss")))
+    values[100] = b"{"
+    stamps = np.random.default_rng(1).integers(1_000, 9_000, len(values))
+    batch = RawBatch(3, ("topic",), values, stamps, np.zeros(len(values), np.uint16), np.arange(len(values)), 2_000)
+    decoder = BatchDecoder(4, WindowConfig())
+    found = decoder(batch)
+    assert sorted(chat(found)) == sorted(v for v in values if v and (b"chat.answer" in v or b"resolved" in v))
+    stream_time = np.maximum(np.maximum.accumulate(stamps), 2_000).tolist()
+    assert [shard for shard, _ in found.chats] == [0, 1, 2, 3]
+    for shard, part in found.chats:
+        assert (part.partition, part.clock) == (3, stream_time[-1])
+        assert {int(shards_of([event.tenant_id], 4)[0]) for event in part.events} <= {shard}
+        places = [values.index(msgspec.json.encode(event)) for event in part.events]
+        assert places == sorted(places)
+        assert part.stream_time == [stream_time[place] for place in places]
+    assert [len(part) for _, part in decoder(batch).chats] == [len(part) for _, part in found.chats if len(part)]
+
+
+def test_silent_shards_of_chat_learn_of_stream_time_at_each_tick() -> None:
+    decoder, none = BatchDecoder(2, WindowConfig()), np.zeros(0, np.int64)
+    clocks = (7_000, 11_999, 12_000, END_OF_TIME)
+    told = [decoder(RawBatch(0, ("t",), [], none, none.astype(np.uint16), none, 0, clock)).chats for clock in clocks]
+    assert [[(shard, part.clock) for shard, part in one] for one in told] == [
+        [(0, clock), (1, clock)] if news else [] for clock, news in zip(clocks, (True, False, True, True), strict=True)
+    ]
 
 
 def test_three_halves_do_not_make_a_whole() -> None:

@@ -18,8 +18,6 @@ def test_a_shard_is_the_partition_that_kafka_would_choose(names: list[tuple[str,
     assert shards_of(keys, shards).tolist() == expected
 
 
-@pytest.mark.parametrize(
-    "data, hashed", [(b"21", -973932308), (b"foobar", -790332482), (b"abc", 479470107)], ids=str
-)
+@pytest.mark.parametrize("data, hashed", [(b"21", -973932308), (b"foobar", -790332482), (b"abc", 479470107)], ids=str)
 def test_the_reference_agrees_with_kafkas_own_values(data: bytes, hashed: int) -> None:
     assert murmur2(data) == hashed & 0xFFFFFFFF
