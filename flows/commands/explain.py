@@ -1,4 +1,4 @@
-"""``attune explain``: why a window has its score, an answer its route, an intervention its fate; calibration too."""
+"""``attune explain``: why a window has its score, a tick no anomaly, an answer its route, an intervention its fate."""
 
 import sys
 from datetime import UTC, datetime
@@ -21,16 +21,26 @@ def register(app: typer.Typer) -> None:
 
 def explain(
     source: Annotated[
-        Path, typer.Argument(metavar="[FILE|DIR|-]", help="A file with the record as JSON, or a replay's folder.")
+        Path,
+        typer.Argument(
+            metavar="[FILE|DIR|-]", help="A file with the record as JSON, a replay's folder, or (with --session) a log."
+        ),
     ] = Path("-"),
     record_id: Annotated[str | None, typer.Option("--id", help="The record's id, looked up in DIR.")] = None,
     conversation_id: Annotated[
         str | None, typer.Option("--conversation", help="A conversation, whose answers in DIR are listed.")
     ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(metavar="TENANT/SESSION", help="With --at: why a tick was no anomaly, or which; FILE is a log."),
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The tick: ms since 1970 UTC, or like 2026-01-31T09:15:05Z.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print the breakdown of an engagement score, a routing decision, an intervention or a calibration.
+    """Print the breakdown of a score, a decision, an intervention or a calibration, or why a tick was no anomaly.
 
     Example: head -1 out/attune.engagement.v1.jsonl | attune explain
     """
@@ -40,6 +50,11 @@ def explain(
     from flows.settings import load
     from flows.settings.convert import score_config
 
+    if session is not None or at is not None:
+        if session is None or at is None or record_id is not None or conversation_id is not None:
+            raise typer.BadParameter("--session and --at go together, and with a log alone", param_hint="--session")
+        _explain_tick(source, session, at, config, as_json)
+        return
     if conversation_id is not None:
         if record_id is not None or not source.is_dir():
             problem = "--conversation needs the folder that a replay has written, and no --id"
@@ -55,6 +70,36 @@ def explain(
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(found)
+
+
+def _explain_tick(log: Path, session: str, at: str, config: Path | None, as_json: bool) -> None:
+    import msgspec
+
+    from flows.retrace import retrace
+    from flows.settings import load
+    from flows.settings.convert import conductor_config
+
+    tenant, slash, name = session.partition("/")
+    if not slash:
+        raise typer.BadParameter("expected TENANT/SESSION", param_hint="--session")
+    found = retrace([str(log)], tenant, name, _moment(at), conductor_config(load(config)))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    told = ", ".join(found.told) or "nothing"
+    typer.echo(f"score {found.score:.4f}, {found.audience} people within the last minutes; told: {told}")
+    typer.echo("\n".join(found.why.lines()) if found.why else "too few people for an audience: nothing is looked for")
+
+
+def _moment(text: str) -> int:
+    """Return milliseconds since 1970 UTC."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"expected milliseconds or a time like 2026-01-31T09:15:05Z, got {text}") from error
+    return round((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _record(source: Path, record_id: str | None) -> "Explainable":

@@ -26,6 +26,7 @@ def conductor_config(settings: Settings) -> ConductorConfig:
     return ConductorConfig(
         window=window_config(settings.window),
         score=score_config(settings.engagement),
+        anomalies=settings.anomalies.detector() if settings.anomalies.enabled else None,
         chat=chat_config(settings.chat, read_tenants(settings.tenants.path)),
         shards=settings.window.shards,
     )
@@ -40,6 +41,7 @@ def window_config(window: Window) -> WindowConfig:
         presence_timeout_ms=ms(window.presence_timeout_s),
         join_timeout_ms=NEVER if window.join_timeout_s is None else ms(window.join_timeout_s),
         poll_timeout_ms=ms(window.poll_timeout_s),
+        audience_ms=ms(window.audience_s),
     )
 
 

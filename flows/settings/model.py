@@ -4,6 +4,7 @@ Durations are seconds (``_s``). A validator raises ``expected(...)``, which says
 value came from and what it was is added by ``flows.settings.load``.
 """
 
+import dataclasses
 import math
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +18,14 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
+    create_model,
     model_validator,
 )
 from pydantic import field_validator as validates
 from pydantic_core import PydanticCustomError
 
 from flows.settings.secrecy import is_secret_name
+from operators.anomalies.config import AnomalyConfig
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
 
 OWN_OPTIONS = {
@@ -194,6 +197,7 @@ class Window(Section):
     early_s: Annotated[Number, Field(ge=0, le=3600)] = 5.0
     session_timeout_s: Annotated[Number, Field(ge=60, le=7 * 86_400)] = 1800.0
     presence_timeout_s: Annotated[Number, Field(ge=5, le=86_400)] = 300.0
+    audience_s: Annotated[Number, Field(ge=5, le=86_400)] = 300.0
     join_timeout_s: Annotated[Seconds | None, BeforeValidator(_off)] = None
     poll_timeout_s: Seconds = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 4
@@ -265,6 +269,43 @@ class Engagement(Section):
     heartbeat_s: Annotated[Number, Field(ge=5, le=86_400)] = 60.0
 
 
+def _kind(field: dataclasses.Field[Any]) -> Any:
+    """Return the type that a number of the detector's has here: a list may be written as a variable, too."""
+    return Annotated[field.type, BeforeValidator(_split)] if isinstance(field.default, tuple) else field.type
+
+
+_NUMBERS: dict[str, Any] = {
+    field.name: (_kind(field), field.default)
+    for field in dataclasses.fields(AnomalyConfig)
+    if field.name != "repeat_ms"
+}
+_Numbers = create_model("_Numbers", __base__=Section, **_NUMBERS)
+"""Made of the detector's own table, so that there is one."""
+
+
+class Anomalies(_Numbers):
+    """Whether anomalies are looked for, and every number of it: see ``operators.anomalies.config``. Spans are in ticks.
+
+    Other trees (``n_trees``, ``tree_height``, ``seed``, ``window``) make sessions forget their baselines at the start.
+    """
+
+    enabled: bool = True
+    repeat_s: Annotated[Number, Field(ge=0, le=86_400)] = 30.0
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        try:
+            self.detector()
+        except ValueError as error:
+            raise expected(str(error)) from error
+        return self
+
+    def detector(self) -> AnomalyConfig:
+        """Return the numbers as the detector takes them."""
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        return AnomalyConfig(**numbers, repeat_ms=round(self.repeat_s * 1000))
+
+
 class Chat(Section):
     """How long conversations with people and repeats are remembered, and how calibration is told."""
 
@@ -309,6 +350,7 @@ class Settings(Section):
     collector: Collector = Field(default_factory=Collector)
     window: Window = Field(default_factory=Window)
     engagement: Engagement = Field(default_factory=Engagement)
+    anomalies: Anomalies = Field(default_factory=Anomalies)
     chat: Chat = Field(default_factory=Chat)
     tenants: Tenants = Field(default_factory=Tenants)
     recovery: Recovery = Field(default_factory=Recovery)

@@ -17,6 +17,7 @@ from flows.settings.model import OWN_OPTIONS
 from flows.settings.secrecy import MASK, mask_text
 from flows.settings.servers import check, connection, conninfo, gateway_config, source_config
 from flows.settings.show import as_toml, as_tree, secrets
+from operators.anomalies.config import AnomalyConfig
 from operators.config import NEVER, ScoreConfig, WindowConfig
 from schemas.errors import ConfigError
 from schemas.registry import INBOUND_TOPICS
@@ -245,6 +246,20 @@ def test_secrets_are_in_no_fault(environ: dict[str, str]) -> None:
         load(None, environ)
     assert SECRET not in str(caught.value)
     assert SECRET not in repr(caught.value.faults)
+
+
+def test_the_detectors_numbers_are_settings() -> None:
+    environ = {"ATTUNE_ANOMALIES__WARNING": "0.7", "ATTUNE_ANOMALIES__DECLINE_SPANS": "24, 36"}
+    config = conductor_config(load(None, environ | {"ATTUNE_ANOMALIES__REPEAT_S": "60"})).anomalies
+    assert config == AnomalyConfig(warning=0.7, decline_spans=(24, 36), repeat_ms=60_000)
+    assert conductor_config(load(None, {})).anomalies == AnomalyConfig()
+    assert conductor_config(load(None, {"ATTUNE_ANOMALIES__ENABLED": "false"})).anomalies is None
+    for key, value, message in (
+        ("WARNING", "3", "warning: expected 0..1"),
+        ("LOWW", "1", "did you mean anomalies.low"),
+    ):
+        with pytest.raises(SettingsError, match=message):
+            load(None, {f"ATTUNE_ANOMALIES__{key}": value})
 
 
 def test_no_database_says_what_to_set() -> None:
