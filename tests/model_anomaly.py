@@ -227,7 +227,7 @@ def _decide(
     least = min(t.audience for t in past[-config.growth_ticks :])
     grew = tick.audience > least and tick.audience >= (1 + config.growth) * least
     may_fall = combined >= config.warning and not grew and evidence >= config.evidence
-    above = any(s > config.low for s in window)
+    above = any(s > config.low_from for s in window)
     low = may_fall and above and score < config.low - config.low_margin * blur
     limit = (1 - config.sudden_fall) * before - config.sudden_margin * blur
     sudden = may_fall and before - score >= config.least_fall and score <= limit

@@ -51,7 +51,8 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_data_engineers_first_minutes(tmp_path: Path) -> None:
-    script = block_with("sh", "attune generate").replace("source .venv/bin/activate\n", "set -e -o pipefail\n")
+    script = block_with("sh", "attune replay events.jsonl")
+    script = script.replace("source .venv/bin/activate\n", "set -e -o pipefail\n")
     command = ["bash", "-c", script]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
@@ -60,6 +61,18 @@ def test_the_data_engineers_first_minutes(tmp_path: Path) -> None:
     assert "score" in done.stdout
     assert (tmp_path / "out" / "attune.engagement.v1.jsonl").stat().st_size > 10_000
     assert (tmp_path / "out" / "attune.deadletters.v1.jsonl").stat().st_size == 0
+
+
+def test_the_lab_is_made_and_evaluated(tmp_path: Path) -> None:
+    script = "set -e\n" + block_with("sh", "attune evaluate anomalies")
+    command = ["bash", "-c", script]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=170, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "SUDDEN_DROP" in done.stdout
+    assert (tmp_path / "lab.jsonl.truth.json").stat().st_size > 1_000
+    assert (tmp_path / "anomalies.svg").read_bytes().startswith(b"<svg")
 
 
 def test_the_recorded_conversation_goes_as_shown(tmp_path: Path) -> None:

@@ -20,11 +20,12 @@ class AnomalyConfig:
     ``least_tree_scores`` of the session's own have been seen, the rest z; z is full at ``z_full`` deviations;
     ``warning`` and ``critical`` are the least combined scores of the severities.
 
-    Rules: LOW_ENGAGEMENT below ``low``, over again from ``low_resolved``. SUDDEN_DROP from a fall by the share
-    ``sudden_fall`` below the mean of the window before the last ``sudden_recent`` ticks. GRADUAL_DECLINE from a fall
-    by the share ``decline_fall`` along the line fitted over one of ``decline_spans``, of which each of the two steps
-    between its thirds bears at least the share ``decline_balance`` (what fell at once has done so in one of them). None
-    of these while the audience grew by the share ``growth`` within ``growth_ticks``.
+    Rules: LOW_ENGAGEMENT below ``low`` having been above ``low_from`` lately, over again from ``low_resolved``.
+    SUDDEN_DROP from a fall by the share ``sudden_fall`` below the mean of the window before the last ``sudden_recent``
+    ticks. GRADUAL_DECLINE from a fall by the share ``decline_fall`` along the line fitted over one of
+    ``decline_spans``, of which each of the two steps between its thirds bears at least the share ``decline_balance``
+    (what fell at once has done so in one of them). None of these while the audience grew by the share ``growth`` within
+    ``growth_ticks``.
 
     Counting noise: evidence is measured in nats, the exponent by which the counts are less probable if nothing has
     changed. ``evidence`` is what a rule needs; the ticks last counted are one of ``recent_spans``. A threshold counts
@@ -56,6 +57,7 @@ class AnomalyConfig:
     warning: float = 0.6
     critical: float = 0.8
     low: float = 0.20
+    low_from: float = 0.25
     low_resolved: float = 0.25
     sudden_fall: float = 0.25
     sudden_recent: int = 2
@@ -99,6 +101,7 @@ class AnomalyConfig:
             ("warning", 0, 1),
             ("critical", self.warning, 1),
             ("low", 0, 1),
+            ("low_from", self.low, 1),
             ("low_resolved", self.low, 1),
             ("sudden_fall", 0, 1),
             ("sudden_recent", 1, 5),

@@ -126,8 +126,8 @@ class History:
 
     @cached_property
     def _high(self) -> Int64s:
-        """The last slot up to each one at which the score was above the limit of LOW_ENGAGEMENT, -1 if none."""
-        high = np.where(self.score_column > self._config.low * UNITS, np.arange(self.runs.size), -1)
+        """The last slot up to each one at which the score was above ``low_from``, -1 if none."""
+        high = np.where(self.score_column > self._config.low_from * UNITS, np.arange(self.runs.size), -1)
         last: Int64s = np.maximum.accumulate(high)
         return last
 

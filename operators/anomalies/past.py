@@ -51,7 +51,7 @@ class Past(History):
         return mean
 
     def above_lately(self, which: Int64s) -> Flags:
-        """Tell whether the score was above the limit of LOW_ENGAGEMENT within the window of earlier ticks."""
+        """Tell whether the score was above ``low_from`` within the window of earlier ticks."""
         slot = self.runs.slot[which]
         lately: Flags = self._high[slot - 1] >= slot - self._config.window
         return lately

@@ -1,8 +1,9 @@
 """Create the topics that Attune reads and writes, or tell where existing ones differ."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
@@ -14,8 +15,11 @@ from sources.kafka.preflight import ask
 from sources.kafka.settings import Connection
 
 STAMP = "message.timestamp.type"
+RETRY_S = 0.1
 GROUP = "attune-topics"
 """The group that librdkafka wants a name of even for asking; it is never joined."""
+
+T = TypeVar("T")
 
 _SILENT = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 _DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
@@ -104,19 +108,40 @@ class _Admin:
         """Return the number of partitions of topics that exist."""
         if not topics:
             return {}
-        answers = self._client.describe_topics(TopicCollection(topics), request_timeout=self._timeout_s)
-        return {topic: len(self._result(topic, answer, "DESCRIBE").partitions) for topic, answer in answers.items()}
+
+        def describe() -> dict[str, int]:
+            answers = self._client.describe_topics(TopicCollection(topics), request_timeout=self._timeout_s)
+            return {topic: len(self._result(topic, answer, "DESCRIBE").partitions) for topic, answer in answers.items()}
+
+        return self._once_known(describe)
 
     def stamps(self, topics: list[str]) -> dict[str, str]:
         """Return whose timestamps the records of topics have."""
         if not topics:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-        answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
-        return {
-            resource.name: str(self._result(resource.name, answer, "DESCRIBE_CONFIGS")[STAMP].value)
-            for resource, answer in answers.items()
-        }
+
+        def describe() -> dict[str, str]:
+            answers = self._client.describe_configs(resources, request_timeout=self._timeout_s)
+            return {
+                resource.name: str(self._result(resource.name, answer, "DESCRIBE_CONFIGS")[STAMP].value)
+                for resource, answer in answers.items()
+            }
+
+        return self._once_known(describe)
+
+    def _once_known(self, describe: Callable[[], T]) -> T:
+        """Ask about topics that exist until the broker asked knows them: it learns of new ones a little later."""
+        until = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return describe()
+            except TerminalError as error:
+                cause = error.__cause__
+                unknown = isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+                if not unknown or time.monotonic() > until:
+                    raise
+                time.sleep(RETRY_S)
 
     def _result(self, topic: str, answer: "Future[Any]", right: str) -> Any:
         try:

@@ -186,7 +186,8 @@ def test_spans_widen_by_the_clock_and_the_window() -> None:
     assert hits(("x", 9 * MIN - 1)) == (0, 0, 0, 1)
     assert hits(("x", 13 * MIN)) == (1, 1, 0, 0)
     assert hits(("x", 13 * MIN + 1)) == (0, 0, 0, 1)
-    assert hits(("x", 10 * MIN), ("x", 11 * MIN), ("y", 20 * MIN), ("z", MIN)) == (1, 1, 1, 2)
+    assert hits(("x", 7 * MIN), ("x", 12 * MIN), ("y", 20 * MIN), ("z", MIN)) == (1, 1, 0, 3)
+    assert hits(("x", 10 * MIN), ("x", 15 * MIN - 1), ("x", 29 * MIN), ("x", 34 * MIN)) == (2, 2, 0, 1), "told again"
     found = judge_spans(spans, [*exits(("x", 10 * MIN), ("y", 20 * MIN)), report("y", 5 * MIN)], MIN)
     assert found.recall == pytest.approx(1 / 3)
     assert (found.precision, found.reports) == (0.5, 2)
