@@ -9,10 +9,19 @@ from typing import Any
 
 import msgspec
 
-from operators.config import ScoreConfig
+from operators.config import PANE_MS, ScoreConfig
 from operators.engagement import CATEGORIES, explain
 from schemas.errors import ConfigError
-from schemas.outbound import AnyRecord, Calibration, Contributions, Decision, Engagement, Intervention, RuleCheck
+from schemas.outbound import (
+    Anomaly,
+    AnyRecord,
+    Calibration,
+    Contributions,
+    Decision,
+    Engagement,
+    Intervention,
+    RuleCheck,
+)
 from schemas.registry import OUTBOUND, type_of
 
 Explainable = Engagement | Decision | Intervention | Calibration
@@ -78,6 +87,12 @@ def parse(line: bytes | str, where: str) -> Explainable:
         record: AnyRecord = msgspec.json.decode(line, type=AnyRecord)
     except msgspec.DecodeError as error:
         raise ConfigError(f"{where}: not an outbound record: {error}") from error
+    if isinstance(record, Anomaly):
+        tick = -(-record.ts // PANE_MS) * PANE_MS
+        raise ConfigError(
+            f"{where}: an anomaly is explained from the log of events: "
+            f"attune explain LOG --session {record.tenant_id}/{record.session_id} --at {tick}"
+        )
     if not isinstance(record, EXPLAINABLE):
         known = ", ".join(type_of(struct) for struct in EXPLAINABLE)
         raise ConfigError(f"{where}: nothing to explain about {type_of(type(record))}; expected one of {known}")

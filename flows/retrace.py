@@ -21,10 +21,13 @@ from sources import files
 
 @dataclass(frozen=True, slots=True)
 class Retraced:
-    """A tick of a session: its score, its audience, what was told there, and why (None: too few people for any)."""
+    """A tick of a session: its score, its audience, what was told there, and why (None: too few people for any).
+
+    ``audience`` is None where the session never had enough people.
+    """
 
     score: float
-    audience: int
+    audience: int | None
     told: tuple[str, ...]
     why: TickExplanation | None
 
@@ -42,8 +45,9 @@ def retrace(paths: Sequence[str], tenant: str, session: str, ts: int, config: Co
     if config.anomalies is None:
         raise ConfigError("anomalies are switched off in the settings: there is nothing to explain")
     key = f"{tenant}{SEPARATOR}{session}"
-    detector = _Witness(Detector(config.anomalies, config.score), ts)
-    shard = Shard(config.window, Scorer(config.score), detector)
+    score = replace(config.score, emit="every_tick")  # anomalies are told at ticks that on_change leaves out, too
+    detector = _Witness(Detector(config.anomalies, score), ts)
+    shard = Shard(config.window, Scorer(score), detector)
     decoder = BatchDecoder(1, config.window)
     known = False
     for batch in _batches(paths):
@@ -53,8 +57,8 @@ def retrace(paths: Sequence[str], tenant: str, session: str, ts: int, config: Co
             for closed in shard.close():
                 at = np.flatnonzero((closed.ts == ts) & closed.told)
                 if len(at):
-                    score = float(closed.scores.score[at[-1]])
-                    return Retraced(score, detector.audience, tuple(_told(closed.anomalies, ts)), detector.why)
+                    value = float(closed.scores.score[at[-1]])
+                    return Retraced(value, detector.audience, tuple(_told(closed.anomalies, ts)), detector.why)
     raise ConfigError(f"{tenant}/{session} {'has no tick at ' + str(ts) if known else 'is not in the files'}")
 
 
@@ -94,7 +98,7 @@ class _Witness(Detector):
         super().__init__(detector.config, detector.score_config)
         self._ts = ts
         self.why: TickExplanation | None = None
-        self.audience = 0
+        self.audience: int | None = None
 
     def detect(self, table: Baselines, spells: Spells, ticks: Ticks) -> Reports:
         """Detect, having looked at the tick."""

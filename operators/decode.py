@@ -25,8 +25,10 @@ _CACHE = 200_000
 """Sessions that are remembered with their number and shard; beyond that the table starts anew."""
 
 _NO_CONTROLS = ("tenant_id", "session_id", "user_id")
-_SEED, _STIR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFF51AFD7ED558CCD)
-"""The golden ratio's bits, and an odd multiplier of MurmurHash3's finaliser (A. Appleby, public domain)."""
+_SEED = np.uint64(0x9E3779B97F4A7C15)
+"""The golden ratio's bits."""
+_STIR, _STIR_AGAIN = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
+"""The multipliers of MurmurHash3's finaliser (A. Appleby, public domain)."""
 
 _MASK = np.array([(1 << 8 * kept) - 1 for kept in range(9)], np.uint64)
 """Keeps the first 0 to 8 bytes of a (little-endian) word."""
@@ -61,6 +63,9 @@ def digests(ids: list[str]) -> UInt64s:
         word = words[np.minimum(starts + at, len(words) - 1)] & _MASK[np.clip(left, 0, 8)]
         stirred = (number ^ word) * _STIR
         stirred ^= stirred >> np.uint64(32)
+        # Once more: one product carries no low bit down, and two digits of neighbouring words could cancel out.
+        stirred *= _STIR_AGAIN
+        stirred ^= stirred >> np.uint64(29)
         # What is beyond an id's end must not count, or its number would depend on the longest id beside it.
         number = np.where(left > 0, stirred, number)
     return number

@@ -89,7 +89,7 @@ def settle(
     done = np.flatnonzero(span.finished)
     ended = Ended(
         done,
-        span.end[done],
+        span.told_end[done],
         span.by_event[done],
         totals[done],
         user_count[done],

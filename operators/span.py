@@ -17,6 +17,7 @@ from operators.polls import PollEvent, Polls
 from operators.presence import ACT, JOIN, LEAVE, STATE, Axis, HeadCounts, Pieces
 from operators.rows import HISTORY, LEAVES, NO_START, Sessions, Users
 from operators.waiting import Events
+from schemas.inbound import MAX_TS
 
 _ELEMENT = np.full(256, LEAVE, np.int8)
 """What an event of each kind is to the presence of its user, if it is anything."""
@@ -57,6 +58,7 @@ class Span:
         self.by_event[busy] = self._told_over[lasts]
         self.end = np.where(self.by_event, self.last, self.last + config.session_timeout_ms)
         """When each session ended, or will if nothing more comes."""
+        self.told_end = np.minimum(self.end, MAX_TS)
         self.finished = self.by_event | (self.end <= horizon[self.row_place])
 
         self.silent = self.kept & table.silent[self.row]
@@ -109,8 +111,8 @@ class Span:
         before = np.roll(self.nobody, 1)
         ticking = self.axis.count > 0
         before[self.tick_at[:-1][ticking]] = self.silent[ticking]
-        self.alive = ~(self.nobody & before)
-        """Whether a tick is one that is told: the first of a silence is the last."""
+        self.alive = ~(self.nobody & before) & (self.tick_ts <= MAX_TS)
+        """Whether a tick is one that is told: the first of a silence is the last, and none is beyond the year 9999."""
         return self._signals(heads, participation)
 
     def _signals(self, heads: HeadCounts, participation: Floats) -> SignalColumns:

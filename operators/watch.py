@@ -59,7 +59,7 @@ class Watch:
             age=(span.tick_ts - span.start[span.tick_session]) // PANE_MS,
             leaves=span.leaves_so_far(),
         )
-        reports = self._detector.detect(self._table, Spells(held, span.kept, span.finished, span.end), ticks)
+        reports = self._detector.detect(self._table, Spells(held, span.kept, span.finished, span.told_end), ticks)
         over = mine[span.finished[mine] | ~self._table.used[held[mine]]]
         self._free += held[over].tolist()
         held[over] = NOBODY

@@ -149,8 +149,13 @@ def _print(found: "Figures") -> None:
         table.add_row(*_cells(row))
     console.print(table)
     console.print(
+        "ticks: median delay from when it could be told; s: from the change; p95: 95 % are quicker", markup=False
+    )
+    console.print(
         f"{found.sessions} sessions; {found.healthy_hours:.1f} h of healthy ones with an audience", markup=False
     )
+    if not found.total.truths:
+        console.print("nothing in this lab had to be found: more sessions, or another seed, tell more", markup=False)
     for what, counts in (("counted neither way, by cause", found.ambiguous), ("false, by kind", found.false_by_kind)):
         if counts:
             told = ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -87,7 +87,8 @@ def _explain_tick(log: Path, session: str, at: str, config: Path | None, as_json
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
     told = ", ".join(found.told) or "nothing"
-    typer.echo(f"score {found.score:.4f}, {found.audience} people within the last minutes; told: {told}")
+    people = "" if found.audience is None else f", {found.audience} people within the last minutes"
+    typer.echo(f"score {found.score:.4f}{people}; told: {told}")
     typer.echo("\n".join(found.why.lines()) if found.why else "too few people for an audience: nothing is looked for")
 
 

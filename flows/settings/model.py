@@ -297,7 +297,7 @@ class Anomalies(_Numbers):
         try:
             self.detector()
         except ValueError as error:
-            raise expected(str(error)) from error
+            raise expected(str(error).replace(": expected", " in", 1)) from error
         return self
 
     def detector(self) -> AnomalyConfig:

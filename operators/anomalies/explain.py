@@ -10,12 +10,13 @@ from operators.anomalies.state import TYPES
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a rule: what it asks, what was found, what was needed, and whether it held."""
+    """One condition of a rule: what it asks, what was found, how that must stand to what is needed, if it held."""
 
     asks: str
     found: float
     needed: float
     holds: bool
+    must_be: str = "at least"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,12 @@ class TickExplanation:
 
     def lines(self) -> list[str]:
         """Return it as lines of text."""
-        out = [f"{self.anomaly_type or 'no anomaly'}: the first type all of whose conditions hold"]
+        first = f"{self.anomaly_type}: the first type all of whose conditions hold"
+        out = [first if self.anomaly_type else "no anomaly: of no type do all conditions hold"]
         for name, conditions in self.conditions.items():
             out.append(name)
             out += [
-                f"  {'yes' if c.holds else 'no '}  {c.asks}: {_number(c.found)}, needed {_number(c.needed)}"
+                f"  {'yes' if c.holds else 'no '}  {c.asks}: {_number(c.found)}, needed {c.must_be} {_number(c.needed)}"
                 for c in conditions
             ]
         return out
@@ -53,6 +55,7 @@ def explain_tick(measures: Measures, place: int, config: AnomalyConfig) -> TickE
             q["audience"] / q["least_audience"] - 1 if q["least_audience"] > 0 else 0.0,
             config.growth,
             not q["grew"],
+            "below",
         ),
         _least(_EVIDENCE[bool(q["polled"])], q["evidence"], config.evidence),
     )
@@ -70,17 +73,19 @@ def explain_tick(measures: Measures, place: int, config: AnomalyConfig) -> TickE
         ),
         LOW_ENGAGEMENT: (
             *fall,
-            Condition("score below the limit, less counting noise", q["score"], low_limit, q["score"] < low_limit),
+            Condition(
+                "score (no poll) and the limit, less noise", q["score"], low_limit, q["score"] < low_limit, "below"
+            ),
             _least("above the limit lately (1: yes)", q["above_lately"], 1),
         ),
         SUDDEN_DROP: (
             *fall,
-            _most("score against the mean before, less counting noise", q["score"], sudden_limit),
+            _most("score (no poll) and the share of the mean before, less noise", q["score"], sudden_limit),
             _least("fall", q["before"] - q["score"], config.least_fall),
         ),
         GRADUAL_DECLINE: (
             *fall,
-            _most("score against where the line began, less counting noise", q["score"], decline_limit),
+            _most("score (no poll) and the share of where the line began, less noise", q["score"], decline_limit),
             _least("fall", q["line_start"] - q["score"], config.least_fall),
             _most("drop within the last 5 minutes (1: yes)", q["after_drop"], 0),
         ),
@@ -101,13 +106,15 @@ def _least(asks: str, found: float, needed: float) -> Condition:
 
 
 def _most(asks: str, found: float, needed: float) -> Condition:
-    return Condition(asks, found, needed, found <= needed)
+    return Condition(asks, found, needed, found <= needed, "at most")
 
 
 def _number(value: float) -> str:
     """Return a number as people read it.
 
-    >>> _number(0.123456), _number(12.0), _number(math.nan)
-    ('0.1235', '12', 'none')
+    >>> _number(0.123456), _number(12.0), _number(math.nan), _number(4e8)
+    ('0.12346', '12', 'none', 'over 10000')
     """
-    return "none" if math.isnan(value) else f"{value:.4g}"
+    if math.isnan(value):
+        return "none"
+    return "over 10000" if value > 10_000 else f"{value:.5g}"

@@ -28,7 +28,7 @@ class Tally(msgspec.Struct):
 
     ``answers`` counts all judged answers by confidence, in steps of 0.01 (101 counts; at most the exact value, so that
     an answer of 0.299 counts at 0.29). Of resolved hand-offs by band: how many, their confidence summed in millionths,
-    how many needed a person. ``squares`` is the sum of squared errors in millionths squared. ``last`` is the stream
+    how many needed a person. ``squares`` is the sum of squared errors in billionths. ``last`` is the stream
     time of the last answer or resolution, ``due`` when the next record is due (``NEVER``: nothing new).
     """
 
@@ -51,12 +51,13 @@ class Tally(msgspec.Struct):
         self.resolved[band] += 1
         self.confidence[band] += said
         self.needed[band] += needed
-        self.squares += (said - (0 if needed else MILLION)) ** 2
+        # Rounded each by itself, so that their order does not matter, and far from the end of 64 bits.
+        self.squares += ((said - (0 if needed else MILLION)) ** 2 + 500) // 1_000
 
     def brier(self) -> float:
         """Return the Brier score, 0..1: the mean squared error of confidence (Brier 1950); 0 without a resolution."""
         n = sum(self.resolved)
-        return self.squares / n / MILLION**2 if n else 0.0
+        return self.squares / n / 1_000_000_000 if n else 0.0
 
     def expected_calibration_error(self) -> float:
         """Return the mean distance of confidence from what came true over the bands, by their sizes, 0..1."""

@@ -255,7 +255,7 @@ def test_the_detectors_numbers_are_settings() -> None:
     assert conductor_config(load(None, {})).anomalies == AnomalyConfig()
     assert conductor_config(load(None, {"ATTUNE_ANOMALIES__ENABLED": "false"})).anomalies is None
     for key, value, message in (
-        ("WARNING", "3", "warning: expected 0..1"),
+        ("WARNING", "3", r"warning in 0\.\.1, got 3"),
         ("LOWW", "1", "did you mean anomalies.low"),
     ):
         with pytest.raises(SettingsError, match=message):

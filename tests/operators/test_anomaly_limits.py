@@ -108,7 +108,7 @@ def test_an_explanation_says_which_condition_failed() -> None:
     assert not all(condition.holds for condition in why.conditions["MASS_EXIT"])
     calm = explain_tick(measures, 39, CONFIG)
     assert calm.anomaly_type is None
-    assert "  no   combined score: 0.35, needed 0.6" in calm.lines()
+    assert "  no   combined score: 0.35, needed at least 0.6" in calm.lines()
     crowded = trace([*good, bad._replace(audience=200)])
     failed = [c.asks for c in explain_tick(crowded, 40, CONFIG).conditions["LOW_ENGAGEMENT"] if not c.holds]
     assert failed == ["audience grew within 60 s, as a share"]

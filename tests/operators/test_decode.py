@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from operators.config import WindowConfig
 from operators.deadletters import MAX_PAYLOAD
-from operators.decode import BatchDecoder, Decoded
+from operators.decode import BatchDecoder, Decoded, digests
 from operators.kinds import KIND
 from operators.shards import shards_of
 from schemas.batches import END_OF_TIME, RawBatch
@@ -232,6 +232,19 @@ def test_one_bad_record_does_not_touch_its_neighbours() -> None:
     found = decode(broken, 4)
     assert [letter.offset for letter in letters(found)] == [0, 255, 256, 1_000, 1_999]
     assert sorted(used(found)) == sorted(value for value in broken if value != b"{")  # type: ignore[type-var]  # none is None
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [f"c{course:07d}u{user:07d}" for course in range(60) for user in range(3_000)],
+        [str(1_700_000_000_000_000 + i * 5_003) for i in range(150_000)],
+        [f"user-{i}" for i in range(150_000)],
+    ],
+    ids=["course and user", "microseconds", "numbered"],
+)
+def test_ids_that_differ_in_few_digits_have_different_digests(ids: list[str]) -> None:
+    assert len(np.unique(digests(ids))) == len(ids)
 
 
 def test_a_session_is_always_in_the_same_shard_and_order() -> None:
