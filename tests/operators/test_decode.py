@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from operators.config import WindowConfig
 from operators.deadletters import MAX_PAYLOAD
-from operators.decode import BatchDecoder, Decoded, digests
+from operators.decode import BatchDecoder, Decoded
+from operators.digests import digests
 from operators.kinds import KIND
 from operators.shards import shards_of
 from schemas.batches import END_OF_TIME, RawBatch
