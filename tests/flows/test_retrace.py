@@ -10,6 +10,7 @@ from flows.cli import app
 from flows.conductor import ConductorConfig
 from flows.replay import replay
 from flows.retrace import retrace
+from operators.config import ScoreConfig
 from schemas.errors import ConfigError
 from tests.live_log import live_event_log
 
@@ -56,6 +57,16 @@ def test_it_says_why_there_was_nothing(log: Path, anomalies: list[dict[str, obje
     assert all(not all(c.holds for c in conditions) for conditions in calm.why.conditions.values())
     alone = retrace([str(log)], tenant, "small", START + 240_000, ConductorConfig())
     assert (alone.told, alone.why) == ((), None)
+
+
+def test_ticks_that_are_not_emitted_are_explained_too(log: Path, anomalies: list[dict[str, object]]) -> None:
+    seldom = ConductorConfig(score=ScoreConfig(emit="on_change", min_delta=1.0, heartbeat_ms=86_400_000))
+    for anomaly in anomalies:
+        if anomaly["state"] == "raised":
+            ts = anomaly["ts"]
+            assert isinstance(ts, int)
+            found = retrace([str(log)], str(anomaly["tenant_id"]), "big", ts, seldom)
+            assert f"{anomaly['anomaly_type']} raised" in found.told
 
 
 @pytest.mark.parametrize(

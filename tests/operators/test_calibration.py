@@ -3,6 +3,7 @@
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,13 @@ def test_by_hand() -> None:
     assert (low.low, low.resolved, low.not_needed) == (0.2, 2, 0.5)
     assert low.confidence == pytest.approx(0.225)
     assert (high.low, high.resolved, high.not_needed) == (0.7, 1, 1.0)
+
+
+def test_a_snapshot_takes_ten_thousand_million_mistakes() -> None:
+    """Its integers end at 64 bits, and what can't be packed would stop every snapshot for good."""
+    one = tally_of([(1.0, True)])
+    many = Tally(resolved=[*one.resolved[:-1], 10**10], squares=one.squares * 10**10)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(many), type=Tally).brier() == 1.0
 
 
 def test_nothing_resolved() -> None:

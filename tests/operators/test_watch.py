@@ -3,6 +3,7 @@
 import json
 from random import Random
 
+from schemas.inbound import MAX_TS
 from schemas.registry import INBOUND_TOPICS
 from tests.events import event, numbered, record
 from tests.live_log import live_event_log
@@ -94,3 +95,15 @@ def test_no_record_of_an_anomaly_holds_what_json_cannot() -> None:
         numbers += list(anomaly["detector"].values())
         assert all(-1.0 <= number <= 1.0 for number in numbers)
         assert 0 <= anomaly["signals"]["leave_rate"] <= 1
+
+
+def test_no_record_is_beyond_the_year_9999() -> None:
+    """A session's idle end, the tick behind its last event and an open anomaly's end all lie beyond the last moment."""
+    begin = MAX_TS - 5 * MINUTE
+    events = people(40, begin)
+    events += leaves(range(30), MAX_TS - 10 * SECOND)
+    events.append((MAX_TS, event("chat.message", MAX_TS, "u39", event_id="last", text="x")))
+    outcome = run(raw_batches(log_of(events)))
+    assert {anomaly.state for anomaly in outcome.anomalies} == {"raised", "resolved"}
+    assert len(outcome.told) > 50
+    assert max(ts for batch in outcome.batches for ts in batch.ts) == MAX_TS
