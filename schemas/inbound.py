@@ -193,14 +193,14 @@ class EmotionObserved(Event, frozen=True, gc=False, tag="emotion.observed"):
 class InterventionOutcome(Event, frozen=True, gc=False, tag="intervention.outcome"):
     """What became of an intervention."""
 
-    intervention_id: Annotated[str, Meta(min_length=1, max_length=512)]
+    intervention_id: Annotated[str, Meta(min_length=1, max_length=1024)]
     outcome: Literal["delivered", "shown", "clicked", "dismissed", "converted", "failed"]
 
 
 class InterventionApproval(Event, frozen=True, gc=False, tag="intervention.approval"):
     """A person approved or refused a pending intervention."""
 
-    intervention_id: Annotated[str, Meta(min_length=1, max_length=512)]
+    intervention_id: Annotated[str, Meta(min_length=1, max_length=1024)]
     approved: bool
     by: Id
 

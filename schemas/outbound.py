@@ -93,10 +93,11 @@ class Emotion(Record, frozen=True, gc=False, tag="emotion", kw_only=True):
 
 
 class Trigger(msgspec.Struct, frozen=True, gc=False):
-    """What an intervention answers to."""
+    """What an intervention answers to: the record ``id`` of this ``kind``, and the ``name`` of what it tells."""
 
     kind: Literal["emotion", "anomaly"]
     id: str
+    name: str
 
 
 class Intervention(Record, frozen=True, gc=False, tag="intervention", kw_only=True):
@@ -119,21 +120,28 @@ class Outcome(Record, frozen=True, gc=False, tag="outcome", kw_only=True):
     """What became of an intervention."""
 
     intervention_id: str
+    intervention: str
     user_id: str
     outcome: Literal["delivered", "shown", "clicked", "dismissed", "converted", "failed"]
 
 
 class InterventionEffect(Record, frozen=True, gc=False, tag="intervention_effect", kw_only=True):
-    """How the score moved in the 60 s after an intervention."""
+    """How the score moved in the 60 s after an intervention.
+
+    A conversion that comes later is a new record with the same ``id`` and ``ts`` and a higher ``revision``.
+    """
 
     intervention_id: str
     intervention: str
+    recipient: str
+    user_id: str | None = None
     trigger: Trigger
     score_before: Ratio
     score_after: Ratio
     reward: Ratio
     holdout: bool
     converted: bool
+    revision: Count = 0
 
 
 class ConfidenceSignal(msgspec.Struct, frozen=True, gc=False):

@@ -72,7 +72,7 @@ def intervention(revision: int, status: Any) -> Intervention:
         ts=START + revision,
         intervention="poll",
         recipient="session-1",
-        trigger=Trigger("anomaly", "anomaly/1"),
+        trigger=Trigger("anomaly", "anomaly/1", "SUDDEN_DROP"),
         confidence=0.85,
         priority="HIGH",
         status=status,
