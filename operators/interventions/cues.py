@@ -1,4 +1,4 @@
-"""What an intervention may follow, in the order of a session's partition: emotions, anomalies, people's answers, scores.
+"""What an intervention may follow, in the order of a session's partition: emotions, anomalies, answers, scores.
 
 Cues of one session arrive in an order that depends on its partition's log alone: what a tick told stands before the
 event that made the tick due. A tenant's cues come to one shard, whatever the session.
@@ -25,8 +25,9 @@ def covering_tick(ts: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Felt:
-    """What one user showed at one moment: the emotions of one event, or of one timer, at least one, by the same rules'
-    order. ``stream_time`` is that of their partition up to and with the event (milliseconds).
+    """What one user showed at one moment: the emotions of one event or timer, at least one, in the order of the rules.
+
+    ``stream_time`` is that of their partition up to and with the event (milliseconds).
     """
 
     emotions: tuple[Emotion, ...]
@@ -83,7 +84,7 @@ Cue = Felt | Seen | Answer | Scored | Over
 
 @dataclass(frozen=True, slots=True)
 class CueBatch:
-    """Cues of one partition's tenants that belong to one shard, in order, and the partition's stream time after them."""
+    """Cues of one partition for one shard of tenants, in order, and the partition's stream time after them."""
 
     partition: int
     clock: int
