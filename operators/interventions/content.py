@@ -1,7 +1,7 @@
 """What an intervention shows: its texts with the trigger's values in them, and polls that don't repeat."""
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -11,11 +11,11 @@ import msgspec
 from msgspec import Meta
 
 from operators.interventions.reading import FOLDER, Tell, checked, load, table, tables
-from operators.interventions.rules import Rules
+from operators.interventions.rules import Rules, collect_rules
 from schemas.errors import ConfigError
 from schemas.outbound import Anomaly, DetectorScores, Emotion, Signals
 
-FILE: Final = FOLDER / "content.toml"
+FILE: Final = "content.toml"
 NOT_REPEATED: Final = 10
 """A session's last polls, which it does not see again so soon."""
 
@@ -89,17 +89,19 @@ class Content:
         return self.polls[(int.from_bytes(digest) + polled) % len(self.polls)]
 
 
-def read_content(rules: Rules, file: Path = FILE) -> Content:
-    """Read the texts, which must fit the mapping.
+def read_interventions(folder: Path = FOLDER, emotions: Collection[str] | None = None) -> tuple[Rules, Content]:
+    """Read the mapping and the texts, which must fit each other. ``emotions`` are those that the rules find.
 
     Raises:
-        ConfigError: the file can't be read, or doesn't fit: all faults, each with the file and its key.
+        ConfigError: a file can't be read or doesn't fit: all faults of both, each with the file and its key.
     """
     faults: list[str] = []
-    content = _read(rules, file, faults.append)
-    if faults or content is None:
-        raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
-    return content
+    rules = collect_rules(folder, emotions, faults.append)
+    file = folder / FILE
+    content = None if rules is None else _read(rules, file, lambda fault: faults.append(f"{file}: {fault}"))
+    if faults or rules is None or content is None:
+        raise ConfigError("\n".join(faults))
+    return rules, content
 
 
 def _read(rules: Rules, file: Path, tell: Tell) -> Content | None:

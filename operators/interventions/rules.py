@@ -12,7 +12,7 @@ from operators.interventions.reading import FOLDER, Tell, checked, load, table, 
 from schemas.errors import ConfigError
 from schemas.outbound import AnomalyType
 
-FILE: Final = FOLDER / "interventions.toml"
+FILE: Final = "interventions.toml"
 
 Priority = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 RANK: Final[Mapping[Priority, int]] = {name: rank for rank, name in enumerate(get_args(Priority))}
@@ -90,17 +90,27 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     observed: list[Emotion] = []
 
 
-def read_rules(file: Path = FILE, emotions: Collection[str] | None = None) -> Rules:
+def read_rules(folder: Path = FOLDER, emotions: Collection[str] | None = None) -> Rules:
     """Read the mapping. ``emotions`` are those that the rules find (None: not checked).
 
     Raises:
         ConfigError: the file can't be read or doesn't fit: all faults, each with the file and its key.
     """
     faults: list[str] = []
-    rules = _read(file, emotions, faults.append)
+    rules = collect_rules(folder, emotions, faults.append)
     if faults or rules is None:
-        raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
+        raise ConfigError("\n".join(faults))
     return rules
+
+
+def collect_rules(folder: Path, emotions: Collection[str] | None, tell: Tell) -> Rules | None:
+    """Return the mapping, without what is faulty, which is told; None if the file can't be read."""
+    file = folder / FILE
+
+    def tell_file(fault: str) -> None:
+        tell(f"{file}: {fault}")
+
+    return _read(file, emotions, tell_file)
 
 
 def _read(file: Path, emotions: Collection[str] | None, tell: Tell) -> Rules | None:

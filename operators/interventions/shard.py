@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import Final, Protocol
 
 from msgspec.structs import replace
@@ -16,6 +17,7 @@ from operators.interventions.content import Content
 from operators.interventions.cues import EFFECT_MS, Answer, Cue, CueBatch, Felt, Over, Scored, Seen, covering_tick
 from operators.interventions.governor import HOUR_MS, NOBODY, Candidate
 from operators.interventions.policies import Policies, Policy
+from operators.interventions.reading import FOLDER
 from operators.interventions.rules import Rules
 from operators.interventions.state import Known, Recipient, Remembered, Session, pack, unpack
 from schemas.inbound import InterventionApproval, InterventionOutcome
@@ -49,7 +51,7 @@ class InterventionConfig:
 
     ``memory_ms``: how long an intervention is known, for its outcomes and its effect. ``approval_ms``: how long one
     waits for approval, which is no longer; a tenant has at most ``pending_most`` of those. ``score``: how engagement is
-    scored.
+    scored. ``rules``: the folder with the mapping and the texts, for ``read_interventions``.
     """
 
     policies: PolicySource = field(default_factory=Policies)
@@ -57,6 +59,7 @@ class InterventionConfig:
     memory_ms: int = DAY_MS
     approval_ms: int = 30 * 60_000
     pending_most: int = 1_000
+    rules: Path = FOLDER
 
     def __post_init__(self) -> None:
         if not 0 < self.approval_ms <= self.memory_ms:
