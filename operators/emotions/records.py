@@ -2,20 +2,16 @@
 
 from typing import Final
 
-import msgspec
 from prometheus_client import Counter
 
 from operators.chunk import SEPARATOR
 from operators.emotions.matcher import Shown
 from operators.records import plain
-from schemas.batches import Records
 from schemas.inbound import EmotionObserved
 from schemas.outbound import Emotion
 
 OBSERVED_RULE: Final = "observed"
 """The rule of an emotion that another system diagnosed."""
-
-_encode = msgspec.json.Encoder().encode
 
 _EMOTIONS = Counter("attune_emotions_total", "Emotions told, by the rule that found them", ["rule"])
 
@@ -52,16 +48,4 @@ def observed(event: EmotionObserved) -> Emotion:
         confidence=event.confidence,
         rule=OBSERVED_RULE,
         evidence=[event.event_id],
-    )
-
-
-def encoded(emotions: list[Emotion]) -> Records:
-    """Encode the emotions of a batch."""
-    return Records(
-        "emotion",
-        [e.id for e in emotions],
-        [e.tenant_id for e in emotions],
-        [e.session_id for e in emotions],
-        [e.ts for e in emotions],
-        [_encode(e) for e in emotions],
     )
