@@ -87,10 +87,15 @@ def by_session(cues: Iterable[Iterable[Cue]]) -> dict[tuple[str, str], list[Cue]
 
 
 def session_of(cue: Cue) -> tuple[str, str]:
-    about: Any = {Felt: lambda: cue.emotions[0], Seen: lambda: cue.anomaly, Answer: lambda: cue.event}.get(  # type: ignore[union-attr]  # the type says which
-        type(cue), lambda: cue
-    )()
-    return about.tenant_id, about.session_id
+    match cue:
+        case Felt():
+            return cue.emotions[0].tenant_id, cue.emotions[0].session_id
+        case Seen():
+            return cue.anomaly.tenant_id, cue.anomaly.session_id
+        case Answer():
+            return cue.event.tenant_id, cue.event.session_id
+        case _:
+            return cue.tenant_id, cue.session_id
 
 
 def emotions_of(cues: Iterable[Iterable[Cue]]) -> list[Emotion]:
