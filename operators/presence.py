@@ -80,10 +80,10 @@ class Pieces:
 
         ``session`` indexes the axis; ``position`` is an event's place among all events, -1 for a state.
         """
-        order = group_by(session, user)
+        order, self.session, self.user = group_by(session, user)
         self.order = order
         places = np.arange(len(order), dtype=np.int32)
-        self.session, self.user, self.ts, self.position = session[order], user[order], ts[order], position[order]
+        self.ts, self.position = ts[order], position[order]
         what = what[order]
         m = len(order)
         self.starts = first_of_runs(self.session, self.user)

@@ -170,14 +170,14 @@ class Waiting:
         first = first_of_runs(row, ts)
         if first.all():
             return events.take(order), 0
-        group = np.cumsum(first) - 1
-        tied = np.flatnonzero((np.bincount(group) > 1)[group])
-        named = list(zip(group[tied].tolist(), self._names.get(events.name[order[tied]]), strict=True))
-        matters = np.zeros(len(order), np.bool_)
-        matters[group[ORDER_MATTERS[events.kind[order]]]] = True
+        again = ~first
+        again[:-1] |= again[1:]
+        tied = np.flatnonzero(again)
+        group = np.cumsum(first[tied]) - 1
+        named = list(zip(group.tolist(), self._names.get(events.name[order[tied]]), strict=True))
         has_repeats = len(set(named)) < len(named)
         if not has_repeats:
-            meant = matters[group[tied]]
+            meant = (np.bincount(group, ORDER_MATTERS[events.kind[order[tied]]]) > 0)[group]
             tied, named = tied[meant], [pair for pair, yes in zip(named, meant.tolist(), strict=True) if yes]
         if not len(tied):
             return events.take(order), 0
