@@ -151,27 +151,31 @@ class Pieces:
         is_tick = np.ones(size, np.bool_)
         is_tick[slot[1:] - 1] = False
 
-        def edges(ticks: Int64s) -> Int64s:
-            return np.bincount(at + ticks, minlength=size)
+        first, last = at + begin, at + end
+        ups = np.bincount(first, minlength=size)
 
-        def run(stop: Int64s, start: Int64s, ups: Int64s) -> Int64s:
-            """Count users over their runs [start, min(stop, end)); one that is over before it begins cancels out."""
-            downs = edges(np.maximum(np.minimum(stop, end), start))
+        def until(stop: Int64s) -> Int64s:
+            """Count users over their runs [begin, min(stop, end)); one that is over before it begins cancels out."""
+            stop = stop + at
+            downs = np.bincount(np.maximum(np.minimum(stop, last, out=stop), first, out=stop), minlength=size)
             counts: Int64s = np.cumsum(ups - downs)[is_tick]
             return counts
 
         absent, left = ticks_until(self.present_until), ticks_until(self.left)
         gone = np.maximum(absent, left)
         idle = ticks_until(self.acted) + PANES
-        ups = edges(begin)
-        absent_begin = np.minimum(np.maximum(begin, absent), end)
+        # Few have left within the window: they alone are looked at.
+        some = np.flatnonzero(left + PANES > begin)
+        leave = np.minimum(at[some] + np.maximum(begin[some], absent[some]), last[some])
+        forgotten = np.maximum(np.minimum(at[some] + left[some] + PANES, last[some]), leave)
+        lefts = np.bincount(leave, minlength=size) - np.bincount(forgotten, minlength=size)
         return HeadCounts(
-            connected=run(absent, begin, ups),
-            active=run(idle, begin, ups),
-            present_or_active=run(np.maximum(absent, idle), begin, ups),
-            present_in_window=run(gone + PANES, begin, ups),
-            left=run(left + PANES, absent_begin, edges(absent_begin)),
-            audience=run(gone + self._audience_ticks, begin, ups),
+            connected=until(absent),
+            active=until(idle),
+            present_or_active=until(np.maximum(absent, idle)),
+            present_in_window=until(gone + PANES),
+            left=np.cumsum(lefts)[is_tick],
+            audience=until(gone + self._audience_ticks),
         )
 
     def present_after(self, session: int, positions: Int64s, times: Int64s) -> Int64s:

@@ -1,7 +1,7 @@
 """From columns to records: what a closing tells, encoded once for every sink."""
 
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -27,6 +27,16 @@ from schemas.outbound import (
 )
 
 _encode = msgspec.json.Encoder().encode
+
+_EngagementRow = msgspec.defstruct(
+    "_EngagementRow",
+    [(name, Any) for name in Engagement.__struct_fields__],
+    tag_field="type",
+    tag="engagement",
+    frozen=True,
+    gc=False,
+)
+"""An ``Engagement`` to the encoder, made by position: a closing makes many, and names cost an eighth of their time."""
 
 
 @lru_cache(maxsize=65_536)
@@ -58,50 +68,19 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     ids = [heads[i] + tick_names[t] for i, t in zip(session, ts, strict=True)]
     tenants, sessions = [about[i][0] for i in session], [about[i][1] for i in session]
     score = scores.score[told]
-    payloads = [
-        _encode(
-            Engagement(
-                id=ident,
-                tenant_id=tenant,
-                session_id=name,
-                ts=t,
-                session_start=starts[i],
-                score=value,
-                category=level,
-                signals=of_window,
-                contributions=parts,
-            )
-        )
-        for ident, tenant, name, t, i, value, level, of_window, parts in zip(
-            ids,
-            tenants,
-            sessions,
-            ts,
-            session,
-            score.tolist(),
-            scorer.categories(score),
-            map(
-                Signals,
-                signals.chat_per_min[told].tolist(),
-                signals.reactions_per_min[told].tolist(),
-                signals.connected_users[told].tolist(),
-                signals.active_users[told].tolist(),
-                signals.active_ratio[told].tolist(),
-                signals.poll_participation[told].tolist(),
-                signals.leave_rate[told].tolist(),
-            ),
-            map(
-                Contributions,
-                scores.chat[told].tolist(),
-                scores.poll[told].tolist(),
-                scores.active[told].tolist(),
-                scores.reactions[told].tolist(),
-                scores.leaves[told].tolist(),
-            ),
-            strict=True,
-        )
-    ]
-    return Records("engagement", ids, tenants, sessions, ts, payloads)
+    rows = map(
+        _EngagementRow,
+        ids,
+        tenants,
+        sessions,
+        ts,
+        [starts[i] for i in session],
+        score.tolist(),
+        scorer.categories(score),
+        map(Signals, *(getattr(signals, name)[told].tolist() for name in Signals.__struct_fields__)),
+        map(Contributions, *(getattr(scores, name)[told].tolist() for name in Contributions.__struct_fields__)),
+    )
+    return Records("engagement", ids, tenants, sessions, ts, list(map(_encode, rows)))
 
 
 def anomalies(closed: Closed) -> Records:

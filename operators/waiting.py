@@ -140,14 +140,15 @@ class Waiting:
             if earliest >= latest:
                 kept.append((earliest, block))
                 continue
-            over = block.ts < horizon_by_row[block.row]
-            if over.all():
+            due = block.ts < horizon_by_row[block.row]
+            over = np.flatnonzero(due)
+            if len(over) == len(block):
                 closed.append(block)
-            elif not over.any():
+            elif not len(over):
                 kept.append((earliest, block))
             else:
                 closed.append(block.take(over))
-                rest = block.take(~over)
+                rest = block.take(np.flatnonzero(~due))
                 kept.append((int(rest.ts.min()), rest))
         self._blocks = kept
         if len(kept) > _MANY:
