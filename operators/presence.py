@@ -7,12 +7,11 @@ users.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int32s, Int64s, first_of_runs, group_by, last_where, offsets
+from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 
 LONG_AGO = -NEVER
@@ -88,7 +87,6 @@ class Pieces:
         m = len(order)
         self.starts = first_of_runs(self.session, self.user)
         self.is_state = what == STATE
-        first = last_where(self.starts, places)
         acts, joins, leaves = what == ACT, what == JOIN, what == LEAVE
 
         at_states = np.flatnonzero(self.is_state)
@@ -99,24 +97,21 @@ class Pieces:
             other[at_states] = column[from_states]
             return other
 
-        def newest(at: Int32s, values: Column, none: Any) -> Column:
-            """Carry the same user's value at these places forward."""
-            return np.where(at >= first, values[at], none)
-
-        last_act = last_where(acts | self.is_state, places)
-        last_leave = last_where(leaves | self.is_state, places)
-        self.acted = newest(last_act, of_states(states.acted, self.ts.copy()), LONG_AGO)
-        self.left = newest(last_leave, of_states(states.left, self.ts.copy()), LONG_AGO)
-        void = of_states(states.valid, np.where(leaves, LONG_AGO, self.ts))
-        self.valid = newest(np.maximum(last_act, last_leave), void, LONG_AGO)
+        # A user's first element counts as one of every sort, of long ago if it is none: nothing comes from another's.
+        last_act = last_where(acts | self.starts, places)
+        last_leave = last_where(leaves | self.starts, places)
+        acted = np.where(acts, self.ts, LONG_AGO)
+        self.acted = of_states(states.acted, acted.copy())[last_act]
+        self.left = of_states(states.left, np.where(leaves, self.ts, LONG_AGO))[last_leave]
+        self.valid = of_states(states.valid, acted)[np.maximum(last_act, last_leave)]
         self.touched = of_states(states.touched, self.ts.copy())
         if config.join_timeout_ms < NEVER:
             before = np.roll(self.touched, 1)
             lapsed = acts & ~self.starts & (self.ts > before + config.join_timeout_ms)
         else:
             lapsed = np.zeros(m, np.bool_)
-        last_join = last_where(joins | lapsed | self.is_state, places)
-        self.joined = newest(np.maximum(last_join, last_leave), of_states(states.joined, joins.copy()), False)
+        last_join = last_where(joins | lapsed | self.starts, places)
+        self.joined = of_states(states.joined, joins)[np.maximum(last_join, last_leave)]
         self.present_until = np.where(
             self.joined,
             np.minimum(self.touched, NEVER - config.join_timeout_ms) + config.join_timeout_ms,
