@@ -1,4 +1,4 @@
-"""Plays a lab through the whole conductor flow, as ``attune replay`` does, and collects what an evaluation needs."""
+"""Plays a scenario through the whole conductor flow, as ``attune replay`` does, for an evaluation."""
 
 import tempfile
 from collections.abc import Callable
@@ -57,6 +57,14 @@ def play(
     scenario: str, plan: Plan, folder: Path, config: ConductorConfig, workers: int, generating: Told, replaying: Told
 ) -> Outcome:
     """Generate a lab into ``folder``, replay it there, and read what came of it; both steps tell their progress."""
+    labels, out = produce(scenario, plan, folder, config, workers, generating, replaying)
+    return Outcome(cast(LabTruth, labels), read.reports(topic(out, "anomaly")), topic(out, "engagement"))
+
+
+def produce(
+    scenario: str, plan: Plan, folder: Path, config: ConductorConfig, workers: int, generating: Told, replaying: Told
+) -> tuple[msgspec.Struct, Path]:
+    """Generate a scenario into ``folder`` and replay it there; return its truth and the folder of the records."""
     traffic = SCENARIOS[scenario].make(plan)
     events = folder / EVENTS
     with events.open("wb") as stream:
@@ -65,11 +73,11 @@ def play(
             to.send(batch)
             count += len(batch)
             generating(batch[-1].ts - plan.start_ts, traffic.end_ts - plan.start_ts, f"{count:,} events")
-    labels = cast(LabTruth, traffic.truth())
-    (folder / LABELS).write_bytes(msgspec.json.encode(labels) + b"\n")
+    truth = traffic.truth()
+    (folder / LABELS).write_bytes(msgspec.json.encode(truth) + b"\n")
     out = folder / "out"
     replay([str(events)], out, workers, config, lambda done, phase: replaying(done, count, f"{done:,} events, {phase}"))
-    return Outcome(labels, read.reports(topic(out, "anomaly")), topic(out, "engagement"))
+    return truth, out
 
 
 def topic(folder: Path, kind: str) -> Path:
