@@ -24,6 +24,9 @@ def emotions(  # noqa: PLR0913, PLR0917 - every option of the command is an argu
     ] = None,
     scenario: Annotated[str, typer.Option(help="visitors, visitors-calm or visitors-live.")] = SCENARIO,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Threads that share the work.")] = 1,
+    jitter_s: Annotated[
+        float, typer.Option(min=0, max=60, help="Deliver each event up to so many seconds late, out of order.")
+    ] = 0.0,
     examples: Annotated[int, typer.Option(min=0, help="How many misses and false records to show.")] = 10,
     keep: Annotated[
         Path | None, typer.Option(help="A folder for events, truth and records. (default: none stay)")
@@ -61,7 +64,7 @@ def emotions(  # noqa: PLR0913, PLR0917 - every option of the command is an argu
         progress("generating") as generating,
         progress("replaying") as replaying,
     ):
-        told, out = produce(scenario, plan, folder, settings, workers, generating, replaying)
+        told, out = produce(scenario, plan, folder, settings, workers, generating, replaying, jitter_s * 1000)
         found = _figures(cast(VisitorsTruth, told).visitors, out, examples)
     _tell(found, as_json)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from flows.conductor import ConductorConfig
 from flows.evaluate import read
+from flows.evaluate.jitter import delayed
 from flows.evaluate.judge import Report
 from flows.generate import SCENARIOS, Plan
 from flows.generate.lab.episodes import LabTruth
@@ -62,14 +63,24 @@ def play(
 
 
 def produce(
-    scenario: str, plan: Plan, folder: Path, config: ConductorConfig, workers: int, generating: Told, replaying: Told
+    scenario: str,
+    plan: Plan,
+    folder: Path,
+    config: ConductorConfig,
+    workers: int,
+    generating: Told,
+    replaying: Told,
+    jitter_ms: float = 0.0,
 ) -> tuple[msgspec.Struct, Path]:
-    """Generate a scenario into ``folder`` and replay it there; return its truth and the folder of the records."""
+    """Generate a scenario into ``folder`` and replay it there; return its truth and the folder of the records.
+
+    ``jitter_ms``: every event is delivered up to so much later than it happens.
+    """
     traffic = SCENARIOS[scenario].make(plan)
     events = folder / EVENTS
     with events.open("wb") as stream:
         to, count = Lines(stream), 0
-        for batch in batches(traffic.events()):
+        for batch in batches(delayed(traffic.events(), jitter_ms, plan.seed) if jitter_ms else traffic.events()):
             to.send(batch)
             count += len(batch)
             generating(batch[-1].ts - plan.start_ts, traffic.end_ts - plan.start_ts, f"{count:,} events")
