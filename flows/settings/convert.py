@@ -6,8 +6,8 @@ from flows.settings.tenants import CurrentTenants, read_tenants
 from operators.chat.answers import ChatConfig
 from operators.chat.config import Wanted
 from operators.config import NEVER, ScoreConfig, Weights, WindowConfig
+from operators.interventions.config import InterventionConfig
 from operators.interventions.reading import FOLDER
-from operators.interventions.shard import InterventionConfig
 
 
 def ms(seconds: float) -> int:
