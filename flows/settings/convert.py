@@ -1,13 +1,18 @@
 """Turns the sections of the settings into what the flow computes with."""
 
+from typing import Final
+
 from flows.conductor import ConductorConfig
 from flows.settings.model import Chat, Engagement, Settings, Window
 from flows.settings.tenants import CurrentTenants, read_tenants
 from operators.chat.answers import ChatConfig
 from operators.chat.config import Wanted
 from operators.config import NEVER, ScoreConfig, Weights, WindowConfig
+from operators.emotions.rules import Rules, read_rules
 from operators.interventions.config import InterventionConfig
 from operators.interventions.reading import FOLDER
+
+EMOTIONS_FILE: Final = "emotions.toml"
 
 
 def ms(seconds: float) -> int:
@@ -39,6 +44,8 @@ def conductor_config(settings: Settings, tenants: CurrentTenants | None = None) 
         window=window_config(settings.window),
         score=score_config(settings.engagement),
         anomalies=settings.anomalies.detector() if settings.anomalies.enabled else None,
+        emotions=emotion_rules(settings),
+        interventions=intervention_config(settings, tenants),
         chat=chat_config(settings.chat, tenants),
         shards=settings.window.shards,
     )
@@ -81,6 +88,16 @@ def chat_config(chat: Chat, tenants: CurrentTenants) -> ChatConfig:
         calibration_ms=ms(chat.calibration_interval_s),
         tally_ms=ms(chat.calibration_memory_s),
     )
+
+
+def emotion_rules(settings: Settings) -> Rules | None:
+    """Return the rules of emotions; None if interventions are off altogether.
+
+    Raises:
+        ConfigError: they can't be read or don't fit.
+    """
+    section = settings.interventions
+    return read_rules((section.rules or FOLDER) / EMOTIONS_FILE) if section.enabled else None
 
 
 def intervention_config(settings: Settings, tenants: CurrentTenants) -> InterventionConfig:

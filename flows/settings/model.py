@@ -318,11 +318,13 @@ class Chat(Section):
 
 
 class Interventions(Section):
-    """How long interventions are known and wait for approval, and where their rules are.
+    """Whether emotions are diagnosed and answered, how long interventions are known and wait for approval, and rules.
 
-    ``rules``: the folder with ``interventions.toml`` and ``content.toml``; without it, those that come with Attune.
+    ``rules``: the folder with ``emotions.toml``, ``interventions.toml`` and ``content.toml``; without it, those that
+    come with Attune.
     """
 
+    enabled: bool = True
     rules: Path | None = None
     memory_s: Seconds = 86_400.0
     approval_s: Seconds = 1_800.0
