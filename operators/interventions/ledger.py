@@ -11,20 +11,19 @@ from operators.interventions import records
 from operators.interventions.cues import EFFECT_MS, Answer, Scored
 from operators.interventions.governor import HOUR_MS
 from operators.interventions.records import counted, unknown
-from operators.interventions.state import Known, session_key
+from operators.interventions.state import AFTER, BEFORE, Known, session_key
 from schemas.inbound import InterventionOutcome
 from schemas.outbound import DeadLetter, Intervention, Record
-
-BEFORE, AFTER = 1, 2
 
 _OUTCOMES: Final = Counter("attune_intervention_outcomes_total", "Outcomes that came back", ["intervention", "outcome"])
 _EFFECTS: Final = Counter("attune_intervention_effects_total", "Effects measured", ["intervention", "holdout"])
 
 
 class Ledger:
-    """The interventions that may still change, be answered to, or be measured; for ``memory_ms`` of stream time.
+    """The interventions that may still change, be measured, or be answered to: for ``memory_ms`` of stream time.
 
-    ``clocks`` is the stream time of each partition, which its owner moves on. An intervention's is its session's.
+    Each score that is waited for has to come, if only to say that there is none. ``clocks`` is the stream time of each
+    partition, which its owner moves on. An intervention's is its session's.
     """
 
     def __init__(
@@ -143,18 +142,12 @@ class Ledger:
         return self._clocks.get(known.partition, 0) - known.ts > self._memory_ms
 
     def sweep(self) -> None:
-        """Forget what is over; all of it counts as gone already."""
+        """Forget what is over, once its effect is told; for outcomes it counts as gone already."""
         for tenant, of_tenant in list(self.known.items()):
-            kept = {ident: each for ident, each in of_tenant.items() if not self._is_over(each)}
+            kept = {ident: each for ident, each in of_tenant.items() if each.waits or not self._is_over(each)}
             self.known[tenant] = kept
             if not kept:
                 del self.known[tenant]
-        for key, waits in list(self.waits.items()):
-            of_tenant = self.known.get(key.partition("\0")[0], {})
-            left = {tick: [ident for ident in idents if ident in of_tenant] for tick, idents in waits.items()}
-            self.waits[key] = {tick: idents for tick, idents in left.items() if idents}
-            if not self.waits[key]:
-                del self.waits[key]
 
 
 def _hear(known: Known, which: int, score: float | None) -> None:

@@ -56,12 +56,12 @@ class Interventions:
 
     def feed(self, cue: Cue, partition: int = 0) -> list[Record]:
         """Take in one cue; what has expired by its stream time is told first."""
+        if isinstance(cue, Scored):  # a score tells what was, and moves no clock
+            return self._scored(cue)
         told = self.advance(cue.stream_time, partition)
         match cue:
             case Felt():
                 return told + self._felt(cue, partition)
-            case Scored():
-                return told + self._scored(cue)
             case Answer():
                 return told + self._answered(cue)
             case Seen():

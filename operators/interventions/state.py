@@ -9,6 +9,9 @@ from schemas.outbound import Intervention
 
 SNAPSHOT_VERSION: Final = 1
 
+BEFORE, AFTER = 1, 2
+"""The scores of an effect, as bits of those that have come."""
+
 
 def session_key(tenant: str, session: str) -> str:
     """Return what a session is kept by; no id of a tenant or session holds a NUL."""
@@ -45,7 +48,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
 
     ``status`` is that of its record, or ``held_out``; ``ts`` is when it got it. ``pending`` is the record while it
     waits. ``partition`` is that of its session. ``tick`` is the one whose score it is measured from; ``before`` and
-    ``after`` are the scores that have come (``heard``: 1 and 2). ``effects``: effect records so far. ``decided``: the
+    ``after`` are the scores that have come (``heard``). ``effects``: effect records so far. ``decided``: the
     approval that decided, as event and time.
     """
 
@@ -85,6 +88,11 @@ class Known(msgspec.Struct, array_like=True, gc=False):
             shown_for_ms=shown_for_ms,
             pending=record if record.status == "pending" else None,
         )
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is still to come by itself: a score, or the end of the wait for approval."""
+        return self.pending is not None or (self.status in ("fired", "held_out") and self.heard != BEFORE | AFTER)
 
     @property
     def held_out(self) -> bool:
