@@ -51,7 +51,9 @@ def test_all_faults_are_told_with_file_and_key(tmp_path: Path) -> None:
         "default = 1\n[defaults]\nchta = {}\n"
         '[defaults.chat]\nmode = "hard"\n[defaults.chat.agents.a]\nmode = "strict"\n'
         "[tenants]\nplain = 3\n[tenants.one.chat.levels]\nhigh = 2\n[tenants.two.chat.agents.a]\nmodus = 1\n"
-        "[tenants.three.chat.routing.limits]\na_day = -1\n",
+        "[tenants.three.chat.routing.limits]\na_day = -1\na_week = 'x'\n"
+        "[tenants.four.chat]\nmodus = 1\nlevels = { high = 0.1 }\nmodes = 3\n"
+        "agents = { a = { mode = 'x' }, b = { mode = 'y' } }\n",
     )
     with pytest.raises(ConfigError) as caught:
         read_tenants(path)
@@ -66,6 +68,12 @@ def test_all_faults_are_told_with_file_and_key(tmp_path: Path) -> None:
         "tenants.one.chat.levels.high",
         "tenants.two.chat.agents.a.modus",
         "tenants.three.chat.routing.limits.a_day",
+        "tenants.three.chat.routing.limits.a_week",
+        "tenants.four.chat.modus",
+        "tenants.four.chat.levels",
+        "tenants.four.chat.modes",
+        "tenants.four.chat.agents.a.mode",
+        "tenants.four.chat.agents.b.mode",
     ]
 
 
