@@ -183,12 +183,12 @@ class Diagnosis:
         return visitor
 
     def _reply(self, course: Course, reply: Reply) -> None:
-        event = reply.event
-        if isinstance(event, InterventionApproval):
-            key = session_key(event.tenant_id, event.session_id)
-            self._want(course, key, covering_tick(event.ts), event.ts, Place(reply.at, reply.stream_time))
+        event, place = reply.event, Place(reply.at, reply.stream_time)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
-        course.tell(Place(reply.at, reply.stream_time), answer)
+        course.tell(place, answer)
+        if isinstance(event, InterventionApproval):  # behind it, for it is the approval that waits for them
+            key = session_key(event.tenant_id, event.session_id)
+            self._want(course, key, covering_tick(event.ts), event.ts, place)
 
     def _tell(self, course: Course, key: str, emotions: tuple[Emotion, ...], stream_time: int, place: Place) -> None:
         course.tell(place, Felt(emotions, stream_time))

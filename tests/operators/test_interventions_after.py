@@ -290,6 +290,36 @@ def test_what_is_over_is_freed() -> None:
     assert len(of.snapshot()) < empty + 20
 
 
+def test_cooldowns_rate_limits_budgets_and_pending_ones_go_on_across_a_restart() -> None:
+    of = shard({"mode": "SEMI_AUTO", "budget_per_hour": 2})
+    run(
+        of,
+        [felt(emotion("confusion", 0.7, ts=0)), felt(emotion("price_shock", ts=1)), felt(emotion("exit_risk", ts=2))],
+    )
+    of = Interventions.restore(of.config, RULES, CONTENT, of.snapshot())
+    cues = [("confusion", "anna"), ("exit_risk", "anna"), ("cart_hesitation", "anna"), ("confusion", "bert")]
+    told = run(of, [felt(emotion(name, ts=3, user=user)) for name, user in cues])
+    assert [each[2] for each in brief(told)] == ["cooldown", "cooldown", "rate_limit", "budget"]
+    assert brief(run(of, [approval(ID, 4)])) == [("help_chat", "fired", None)]
+
+
+def test_an_approval_after_the_session_was_over_has_no_effect_and_is_freed() -> None:
+    of = shard(MANUAL)
+    run(of, [FELT, over(9_000), approval(ID, 10_000), scored(15_000, None), scored(75_000, None)])
+    run(of, [], 26 * 3_600_000)
+    fresh = shard()
+    run(fresh, [], 26 * 3_600_000)
+    assert of.snapshot() == fresh.snapshot()
+
+
+def test_what_waits_for_a_score_that_never_comes_is_freed_at_last() -> None:
+    of, fresh = shard(), shard()
+    run(of, [FELT, over(9_000)])
+    run(of, [], 50 * 3_600_000)
+    run(fresh, [], 50 * 3_600_000)
+    assert of.snapshot() == fresh.snapshot()
+
+
 def test_a_snapshot_of_another_release_or_number_of_shards_is_refused() -> None:
     of = shard()
     with pytest.raises(TerminalError, match="made with 2 shards of interventions, got 3"):
