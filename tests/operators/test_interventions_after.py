@@ -142,6 +142,18 @@ def test_what_waits_begins_a_cooldown_and_counts_for_rate_limit_and_budget_when_
     assert [brief(told)[0][2] for told in (limited, spent)] == ["rate_limit", "budget"]
 
 
+def test_no_record_lies_beyond_the_year_9999() -> None:
+    last = 253_402_300_799_999
+    ident = f"acme/s/{last - 1}/intervention/anna-{last - 1}/rule/help_chat"
+    of = shard(MANUAL)
+    told = run(of, [felt(emotion("confusion", ts=last - 1)), approval(ident, last - 1)])
+    told += run(of, [scored(last + 1, 0.4), scored(last + 60_001, 0.4), anomaly("SUDDEN_DROP", last - 1)])
+    told += run(of, [], last + 10)
+    assert [each[1] for each in brief(told)] == ["pending", "fired", 0.5, "pending", "expired"]
+    for record in told:
+        assert max(record.ts, getattr(record, "expires_ts", 0) or 0) <= last
+
+
 # Outcomes.
 
 
