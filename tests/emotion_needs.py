@@ -25,6 +25,10 @@ def page(event: Event) -> str:
     return getattr(event, "page", "")
 
 
+def place(view: PageView) -> tuple[str, str]:
+    return view.page, urlsplit(view.url).path.rstrip("/")
+
+
 def price_hover(event: Event) -> bool:
     return isinstance(event, Hover) and (event.page == "pricing" or "price" in event.element.lower())
 
@@ -141,13 +145,13 @@ def rage(past: Past, used: int) -> list[Event]:
 
 
 def back_and_forth(past: Past, used: int) -> list[Event]:
-    views: list[tuple[int, Event]] = []
+    views: list[tuple[int, PageView]] = []
     for at, event in enumerate(past):
-        if isinstance(event, PageView) and (not views or page(views[-1][1]) != event.page):
+        if isinstance(event, PageView) and (not views or place(views[-1][1]) != place(event)):
             views.append((at, event))
     if len(views) < 5 or views[-1][0] != len(past) - 1:
         return []
-    returns = all(page(views[-n][1]) == page(views[-n - 2][1]) for n in (1, 2, 3))
+    returns = all(place(views[-n][1]) == place(views[-n - 2][1]) for n in (1, 2, 3))
     fresh = views[-3][0] >= used and past[-1].ts - views[-3][1].ts <= 60 * S
     return [event for _, event in views[-3:]] if returns and fresh else []
 
@@ -156,12 +160,11 @@ def products(past: Past, used: int) -> list[Event]:
     now = past[-1]
     if not (isinstance(now, PageView) and now.page == "product"):
         return []
-    newest: dict[str, Event] = {}
+    newest: dict[tuple[str, str], Event] = {}
     for event in past[used:]:
         if isinstance(event, PageView) and event.page == "product" and now.ts - event.ts <= 60 * S:
-            path = urlsplit(event.url).path
-            newest.pop(path, None)
-            newest[path] = event
+            newest.pop(place(event), None)
+            newest[place(event)] = event
     return list(newest.values())[-3:] if len(newest) >= 3 else []
 
 

@@ -9,8 +9,8 @@ Where the contract is silent, this is assumed:
     events here: what a bot, an approval or an outcome says is not the user's doing.
  2. Windows hold both ends: "within 10 s" is ``now.ts - then.ts <= 10,000``, for every event before in the order, also
     if its ``ts`` is ahead. "Over" is ``>``; "up to", "4 s and more", "after 5 s", "0.5 to 2.5 s" take the end in.
- 3. A rule, not an emotion, cools down, for each user of a session by himself: it does not fire while ``now.ts -
-    fired.ts <= cooldown``. The cooldown is 10 s for every rule of frustration, 8 s for hesitation's, 5 s for the rest.
+ 3. A rule, not an emotion, cools down, for each user of a session by himself, while ``now.ts - fired.ts < cooldown``.
+    The cooldown is 10 s for every rule of frustration, 8 s for hesitation's, 5 s for the rest.
  4. When a rule of several events fires, all that it has gathered is used up: the next firing rests on later events
     alone. What completes while the rule cools down, or in a session's first 5 s, fires nothing and uses up nothing.
     Contexts are not gathered and so never used up: the scroll or click before, the page that a view came from, and
@@ -24,7 +24,7 @@ Where the contract is silent, this is assumed:
     later scroll's. Four of them lie within 10 s of each other.
  9. Back and forth: repeated views of one page count as one. A view of the page before the last one is a return (home,
     help, home). The newest three views are all returns (home, help, home, help, home), these three within 60 s.
-    ``page`` tells pages apart here, not ``url``.
+    Pages are told apart by ``page`` and the path of ``url``: two products are two pages.
 10. Names are compared without regard to case. An element's name contains ``price`` or ``review``, a payment field's one
     of the six words (forms say ``card-number``). A scroll's velocity counts without its sign.
 11. A price hover has no least duration where an exit follows it. The exit intent is on ``pricing``, the hover may be
@@ -37,8 +37,9 @@ Where the contract is silent, this is assumed:
     when the rule fires, not when the 30 s are ended.
 15. The 60 s of silence run from every event on ``cart`` or ``checkout`` and every cart or checkout event but
     ``complete``, wherever the user was; any later event of his ends them, and so does the end of the session.
-16. A timer fires at the ``ts`` that armed it plus its time, if nothing with a ``ts`` up to that moment, that moment
-    included, ends it, even if it comes after an event with a greater ``ts``.
+16. A timer fires at the ``ts`` that armed it plus its time, unless something with a ``ts`` up to that moment ends it
+    first, that moment included. The user's first event with a greater ``ts`` settles it: what comes after that, although
+    its own ``ts`` is smaller, is too late to end it.
 17. Top edge after pricing: an event with ``page`` pricing before the exit intent, which may itself be on any page.
 18. Products are told apart by the path of the ``url`` of a page view of ``product``: three different ones.
 19. Skeptical: views of help from product or checkout and clicks on reviews add up to two. The page that a view came
@@ -176,7 +177,7 @@ def _fire(rule: Rule, events: Sequence[Event], start: int, bought: int) -> list[
         if rule.sale and at > bought:
             break
         needed = rule.needs(events[: at + 1], used)
-        if not needed or (fired is not None and now.ts - fired <= rule.cooldown_ms):
+        if not needed or (fired is not None and now.ts - fired < rule.cooldown_ms):
             continue
         confidence = rule.confidence
         if rule.emotion in PRICE_EMOTIONS:
@@ -193,7 +194,7 @@ def _silence(events: Sequence[Event], bought: int, end: int | None) -> list[Felt
     out = []
     for at, event in enumerate(events[:bought]):
         due = event.ts + SILENCE_MS
-        broken = any(later.ts <= due for later in events[at + 1 :]) or (end is not None and end <= due)
+        broken = any(later.ts <= due for later in events[at + 1 : at + 2]) or (end is not None and end <= due)
         if on_sale_pages(event) and not broken:
             out.append(Felt("exit_risk", "silence_at_till", due, 0.88, (event.event_id,)))
     return out
@@ -209,8 +210,8 @@ def _cart_pause(events: Sequence[Event], bought: int, end: int | None) -> list[F
             continue
         due = event.ts + ON_CART_MS
         rest = range(at + 1, len(events))
-        ended = next((n for n in rest if left_cart(events[n]) and events[n].ts <= due), None)
         passed = next((n for n in rest if events[n].ts > due), len(events))
+        ended = next((n for n in rest[: passed - at - 1] if left_cart(events[n])), None)
         free = passed if ended is None else ended
         if ended is None and (end is None or end > due):
             used = passed
