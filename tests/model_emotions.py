@@ -38,8 +38,8 @@ Where the contract is silent, this is assumed:
 15. The 60 s of silence run from every event on ``cart`` or ``checkout`` and every cart or checkout event but
     ``complete``, wherever the user was; any later event of his ends them, and so does the end of the session.
 16. A timer fires at the ``ts`` that armed it plus its time, unless something with a ``ts`` up to that moment ends it
-    first, that moment included. The user's first event with a greater ``ts`` settles it: what comes after that, although
-    its own ``ts`` is smaller, is too late to end it.
+    first, that moment included. The first event of the user with a greater ``ts`` settles it: what comes after that,
+    although its own ``ts`` is smaller, is too late to end it.
 17. Top edge after pricing: an event with ``page`` pricing before the exit intent, which may itself be on any page.
 18. Products are told apart by the path of the ``url`` of a page view of ``product``: three different ones.
 19. Skeptical: views of help from product or checkout and clicks on reviews add up to two. The page that a view came
