@@ -25,8 +25,10 @@ def page(event: Event) -> str:
     return getattr(event, "page", "")
 
 
-def place(view: PageView) -> tuple[str, str]:
-    return view.page, urlsplit(view.url).path.rstrip("/")
+def place(event: Event) -> tuple[str, str]:
+    """Return what tells the page of a view from others: its kind and its path."""
+    assert isinstance(event, PageView)
+    return event.page, urlsplit(event.url).path
 
 
 def price_hover(event: Event) -> bool:
@@ -145,7 +147,7 @@ def rage(past: Past, used: int) -> list[Event]:
 
 
 def back_and_forth(past: Past, used: int) -> list[Event]:
-    views: list[tuple[int, PageView]] = []
+    views: list[tuple[int, Event]] = []
     for at, event in enumerate(past):
         if isinstance(event, PageView) and (not views or place(views[-1][1]) != place(event)):
             views.append((at, event))
@@ -160,11 +162,12 @@ def products(past: Past, used: int) -> list[Event]:
     now = past[-1]
     if not (isinstance(now, PageView) and now.page == "product"):
         return []
-    newest: dict[tuple[str, str], Event] = {}
+    newest: dict[str, Event] = {}
     for event in past[used:]:
         if isinstance(event, PageView) and event.page == "product" and now.ts - event.ts <= 60 * S:
-            newest.pop(place(event), None)
-            newest[place(event)] = event
+            path = urlsplit(event.url).path
+            newest.pop(path, None)
+            newest[path] = event
     return list(newest.values())[-3:] if len(newest) >= 3 else []
 
 

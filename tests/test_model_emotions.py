@@ -86,7 +86,7 @@ FORTH_AND_BACK = tuple(view(10 * n, "search" if n % 2 else "home") for n in rang
         ([click(0), click(0.5), click(1.501)], []),
         ([click(0), click(0.5), click(1, x=41)], []),
         ([click(n / 2) for n in range(60)], [("rage_click", 1)]),
-        ([*(click(n / 2) for n in range(5)), *(click(6 + n / 2) for n in range(5))], [("rage_click", 1)]),
+        ([*(click(n / 2) for n in range(5)), *(click(8.9 + n / 2) for n in range(5))], [("rage_click", 1)]),
         ([*(click(n / 2) for n in range(5)), *(click(11 + n / 2) for n in range(3))],
          [("rage_click", 1), ("rage_click", 12)]),
         ([click(0, effect=False), click(10, x=900, effect=False)], [("dead_clicks", 10)]),
