@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from flows.settings.secrecy import is_secret_name
 from operators.anomalies.config import AnomalyConfig
+from schemas.diagnosis import CONTROL
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
 
 OWN_OPTIONS = {
@@ -62,6 +63,12 @@ def _finite(value: float) -> float:
 def _split(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _clean(value: str) -> str:
+    if CONTROL.search(value):
+        raise expected("a text without control characters")
     return value
 
 
@@ -183,11 +190,29 @@ class Metrics(Section):
     port: Port = 8004
 
 
+class CollectorKey(Section):
+    """A publishable key: whose site it stands for, whose pages may use it, and how much it may send in all."""
+
+    tenant: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_clean)]
+    origins: Strings = ()
+    events_per_s: Annotated[Number, Field(gt=0, le=1_000_000)] = 500.0
+    burst: Annotated[int, Field(ge=100, le=10_000_000)] = 2_000
+
+
 class Collector(Section):
-    """The HTTP collector's address."""
+    """The HTTP collector: its address, who may send, and how much."""
 
     host: Host = "127.0.0.1"
     port: Port = 8005
+    behind_proxy: bool = False
+    proxies: Strings = ()
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    body_bytes: Annotated[int, Field(ge=1_024, le=65_536)] = 65_536
+    client_events_per_s: Annotated[Number, Field(gt=0, le=1_000_000)] = 50.0
+    client_burst: Annotated[int, Field(ge=100, le=10_000_000)] = 200
+    body_timeout_s: Annotated[Seconds, Field(le=300)] = 10.0
+    confirm_timeout_s: Annotated[Seconds, Field(le=60)] = 5.0
+    keys: dict[str, CollectorKey] = Field(default_factory=dict)
 
 
 class Window(Section):
