@@ -16,13 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from schemas.errors import ConfigError
-from sources.collector.clocks import Clocks
 from sources.collector.config import CollectorConfig, Key
 from sources.collector.door import KEY_HEADER, Door, allowed_origins, cors, key_name
 from sources.collector.judge import Clock, Judged, judge, observed, place_of
 from sources.collector.messages import Batch, Fault, Observation, RefusedError, Verdicts, read_request, refused
 from sources.collector.openapi import document
 from sources.collector.publisher import Publisher, Record, UnconfirmedError
+from sources.collector.stamps import Stamps, offset
 
 ACCEPTED = Counter("attune_collector_accepted_total", "Events that Kafka has", ["type"])
 REJECTED = Counter("attune_collector_rejected_total", "Events that were rejected, by reason", ["reason"])
@@ -57,7 +57,7 @@ class Paths:
         self._publisher = publisher
         self._now_ms = now_ms
         self._door = Door(config)
-        self._clocks = Clocks(config.late_after_ms)
+        self._stamps = Stamps()
         self._document = msgspec.json.encode(document())
         try:
             self._snippet = config.snippet.read_bytes()
@@ -104,20 +104,20 @@ class Paths:
         self._door.spend(request, key, len(batch.events))
         place = place_of(key.tenant, batch)
         now = self._now_ms()
-        sender = (place.tenant_id, place.session_id, place.user_id)
-        offset = self._clocks.offset(sender, batch.sent_at, batch.offset_ms, now)
-        clock = Clock(now, batch.sent_at, offset, self._config.late_after_ms)
+        late_after = self._config.late_after_ms
+        shift = offset(batch.sent_at, batch.offset_ms, now, late_after)
+        clock = Clock(now, batch.sent_at, shift, late_after, self._stamps)
         judged = [judge(event, place, clock, self._config.topics) for event in batch.events]
         accepted = await self._publish(place.kafka_key, judged)
-        return Verdicts(accepted, len(judged) - accepted, offset, [one.verdict for one in judged])
+        return Verdicts(accepted, len(judged) - accepted, shift, [one.verdict for one in judged])
 
     async def _emotion(self, request: Request, key: Key, body: bytes) -> msgspec.Struct:
         observation = read_request(body, Observation)
         self._door.spend(request, key, 1)
         place = place_of(key.tenant, observation)
         now = self._now_ms()
-        name = (place.tenant_id, place.session_id, place.user_id, "emotion", observation.event_id)
-        judged = observed(observation, place, self._clocks.once(name, now, now))
+        name = (place.tenant_id, place.session_id, place.user_id, observation.event_id)
+        judged = observed(observation, place, self._stamps.first(name, now, now))
         await self._publish(place.kafka_key, [judged])
         return judged.verdict
 

@@ -12,6 +12,7 @@ from schemas.inbound import MAX_TS, EmotionObserved, Event
 from schemas.outbound import Detail, Reason
 from schemas.registry import type_of
 from sources.collector.messages import Batch, Observation, Verdict, is_text
+from sources.collector.stamps import Stamps
 
 TICK_MS: Final = 5_000
 """A tick counts events when it is emitted: what lies before it is late from then on."""
@@ -42,15 +43,17 @@ class Clock:
     sent_at: int
     offset: int
     late_after: int
+    stamps: Stamps
 
-    def ts(self, at: int) -> int:
-        """Return our time of the device's; nothing happened after it was sent."""
-        return min(at, self.sent_at) + self.offset
+    def ts(self, place: Place, event_id: str, at: int) -> int:
+        """Return our time of the device's, the same for a repeat; nothing happened after it was sent."""
+        ts = min(at, self.sent_at) + self.offset
+        return self.stamps.first((place.tenant_id, place.session_id, place.user_id, event_id), ts, self.now)
 
     def is_late(self, ts: int) -> bool:
         """Return whether the tick that would count this moment is certain to be over.
 
-        >>> clock = Clock(now=20_000, sent_at=0, offset=0, late_after=7_000)
+        >>> clock = Clock(now=20_000, sent_at=0, offset=0, late_after=7_000, stamps=Stamps())
         >>> clock.is_late(9_999), clock.is_late(10_000)
         (True, False)
         """
@@ -71,11 +74,15 @@ def judge(event: Any, place: Place, clock: Clock, topics: Mapping[str, str]) -> 
     if not isinstance(event, dict):
         return _rejected("", "not_an_object", Detail("", "a JSON object", shown(event)))
     event_id = _text(event.get("event_id"))
-    if fault := _fault(event, clock, topics):
+    if fault := _fault(event, topics):
         return _rejected(event_id, *fault)
     at = event["at"]
+    ts = clock.ts(place, event_id, at)
+    if ts < 0 or clock.is_late(ts):
+        bound = f"{clock.late_after / 1000:g} s before it came, or later"
+        return _rejected(event_id, "late", Detail("at", bound, f"{(clock.now - ts) / 1000:.1f} s before it came"))
     whose = {"tenant_id": place.tenant_id, "session_id": place.session_id, "user_id": place.user_id}
-    stamped = event | whose | {"ts": clock.ts(at)}
+    stamped = event | whose | {"ts": ts}
     try:
         payload = json.dumps(stamped, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError):
@@ -87,17 +94,15 @@ def judge(event: Any, place: Place, clock: Clock, topics: Mapping[str, str]) -> 
     return _rejected(event_id, reason, detail)
 
 
-def _fault(event: dict[str, Any], clock: Clock, topics: Mapping[str, str]) -> tuple[Reason, Detail] | None:
+def _fault(event: dict[str, Any], topics: Mapping[str, str]) -> tuple[Reason, Detail] | None:
     """Return what is wrong with an event before it is stamped: it is none of ours, or has no time that counts."""
     kind, at = event.get("type"), event.get("at")
     if not isinstance(kind, str) or not kind.startswith("telemetry.") or kind not in topics:
         return "unknown_type", Detail("type", "a type of telemetry", shown(kind))
     if type(at) is not int or not 0 <= at <= MAX_TS:
         return "invalid_field", Detail("at", _DEVICE_TIME, shown(at))
-    ts = clock.ts(at)
-    if ts < 0 or clock.is_late(ts):
-        bound = f"{clock.late_after / 1000:g} s before it came, or later"
-        return "late", Detail("at", bound, f"{(clock.now - ts) / 1000:.1f} s before it came")
+    if not _text(event.get("event_id")):
+        return "invalid_field", Detail("event_id", "1 to 128 characters", shown(event.get("event_id")))
     return None
 
 
@@ -131,5 +136,5 @@ def _rejected(event_id: str, reason: Reason, detail: Detail) -> Judged:
 
 
 def _text(value: Any) -> str:
-    """Return a text that can be written again, else an empty one."""
-    return value[:128] if isinstance(value, str) and is_text(value) else ""
+    """Return a text that can be an event's id, else an empty one."""
+    return value if isinstance(value, str) and len(value) <= 128 and is_text(value) else ""
