@@ -105,7 +105,7 @@ class Paths:
         place = place_of(key.tenant, batch)
         now = self._now_ms()
         late_after = self._config.late_after_ms
-        shift = offset(batch.sent_at, batch.offset_ms, now, late_after)
+        shift = offset(batch.sent_at, batch.offset_ms, now)
         clock = Clock(now, batch.sent_at, shift, late_after, self._stamps)
         judged = [judge(event, place, clock, self._config.topics) for event in batch.events]
         accepted = await self._publish(place.kafka_key, judged)
@@ -171,7 +171,10 @@ def application(
 ) -> Starlette:
     """Return the application. ``publisher`` must have been started."""
     handlers: dict[Any, Any] = {HTTPException: _no_route, Exception: _failed}
-    return Starlette(routes=Paths(config, publisher, now_ms).routes(), exception_handlers=handlers)
+    app = Starlette(routes=Paths(config, publisher, now_ms).routes(), exception_handlers=handlers)
+    # A redirect would name the host that the request names: there is nothing to find under another spelling of a path.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _answer(status: int, body: bytes, media: str = "application/json", extra: dict[str, str] | None = None) -> Response:

@@ -79,6 +79,8 @@ def refused(status: int, error: str, message: str, retry_after_s: float | None =
     return RefusedError(status, Fault(error, message), retry_after_s)
 
 
+_WHOLE = ("sent_at", "offset_ms")
+
 T = TypeVar("T", Batch, Observation)
 
 
@@ -92,6 +94,10 @@ def read_request(body: bytes, kind: type[T]) -> T:
         found = parse(body)
     except (ValueError, RecursionError):
         raise refused(400, "malformed_json", "The body is no JSON in UTF-8.") from None
+    for name in _WHOLE if isinstance(found, dict) else ():
+        # 1.0 is an integer for JSON Schema, and so for whoever reads our document, but not for msgspec.
+        if isinstance(value := found.get(name), float) and value.is_integer():
+            found[name] = int(value)
     try:
         message = msgspec.convert(found, kind)
     except (ValueError, RecursionError) as error:

@@ -21,6 +21,8 @@ from sources.collector.wire import wire_class
 GRACE_S: Final = 10
 """How long requests under way may take when the collector is stopped."""
 
+MARGIN_S: Final = 5.0
+"""What an exchange may take beside its body and Kafka: its head, and the reading of its answer."""
 HEAD_BYTES: Final = 16 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -41,7 +43,7 @@ class Collector:
     def __init__(self, config: CollectorConfig, producer: Mapping[str, Any]) -> None:
         self._config = config
         self._publisher = Publisher(producer, sorted(set(config.topics.values())), config.confirm_timeout_s)
-        patience = config.body_timeout_s + config.confirm_timeout_s + 5
+        patience = config.body_timeout_s + config.confirm_timeout_s + MARGIN_S
         self._server = uvicorn.Server(
             uvicorn.Config(
                 application(config, self._publisher),

@@ -11,23 +11,26 @@ from typing import Final
 
 MEMORY_MS: Final = 60_000
 KEPT: Final = 131_072
+WAY_MS: Final = 2_000
+"""How long a request may be on its way before it is taken for a clock that was set back."""
 
 
-def offset(sent_at: int, brought: int | None, now: int, late_after_ms: int) -> int:
+def offset(sent_at: int, brought: int | None, now: int) -> int:
     """Return what makes a device's times ours.
 
-    What an earlier answer said (``brought``) holds while it agrees with the device's clock: it must not put the sending
-    beyond now, nor so far back that all events would be late, since then the clock has been set.
+    What an earlier answer said (``brought``) holds while it agrees with the device's clock. It must not put the sending
+    beyond now: then the earlier way was slower than this one. And not further back than a way takes: then the clock has
+    been set.
 
-    >>> offset(sent_at=1_000, brought=None, now=50_000, late_after_ms=7_000)
+    >>> offset(sent_at=1_000, brought=None, now=50_000)
     49000
-    >>> offset(sent_at=1_000, brought=48_900, now=50_000, late_after_ms=7_000)
+    >>> offset(sent_at=1_000, brought=48_900, now=50_000)
     48900
-    >>> offset(sent_at=1_000, brought=49_001, now=50_000, late_after_ms=7_000)
+    >>> offset(sent_at=1_000, brought=49_001, now=50_000)
     49000
     """
     fresh = now - sent_at
-    return brought if brought is not None and fresh - late_after_ms <= brought <= fresh else fresh
+    return brought if brought is not None and fresh - WAY_MS <= brought <= fresh else fresh
 
 
 class Stamps:
