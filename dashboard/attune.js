@@ -96,6 +96,7 @@
   // ---- what is seen
 
   const cut = (text) => String(text).slice(0, 250);
+  const FIELDS = "input,select,textarea";
   const NAMED = "[data-attune],a,button,input,select,textarea,[role=button],[id]";
   const named = (target) => target.closest?.(NAMED) || document.documentElement;
   const name = (element) =>
@@ -127,7 +128,9 @@
     const observer = new MutationObserver(change);
     observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
     undo.push(() => observer.disconnect());
-    on(window, "focusin input change scroll popstate hashchange beforeunload", change);
+    on(window, "input change scroll popstate hashchange beforeunload", change);
+    // A button takes the focus whether it works or not; a field that does is ready to be written in.
+    on(document, "focusin", ({ target }) => target.matches(FIELDS) && change());
     on(window, "error unhandledrejection", () => {
       if (!held.length) return;
       Object.assign(held[held.length - 1], { error: true });
@@ -214,7 +217,7 @@
     let entered = 0;
     on(document, "focusin", () => (entered = now()));
     on(document, "focusout", ({ target }) => {
-      if (ours(target) || !target.matches("input,select,textarea")) return;
+      if (ours(target) || !target.matches(FIELDS)) return;
       const filled = /^(checkbox|radio)$/.test(target.type) ? target.checked : target.value !== "";
       pushOnPage("field", { field: name(target), duration_ms: now() - entered, filled });
     });

@@ -50,24 +50,26 @@ class Collecting:
         """Send a batch."""
         return self.http.post(STREAM, json=batch(*events, **fields))
 
-    def messages(self, enough: int) -> list[Message]:
-        """Return what lies in the topics, once it is ``enough``; more than that is waited for a moment longer."""
+    def messages(self, enough: int = 0) -> list[Message]:
+        """Return all that lies in the topics, once it is ``enough``."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "test", "enable.auto.commit": False})
-        consumer.assign([TopicPartition(t, n, OFFSET_BEGINNING) for t in self.topics for n in range(PARTITIONS)])
+        parts = [TopicPartition(topic, number) for topic in self.topics for number in range(PARTITIONS)]
+
+        def there() -> int:
+            return sum(consumer.get_watermark_offsets(part, timeout=DEADLINE_S)[1] for part in parts)
+
         found: list[Message] = []
-
-        def poll() -> bool:
-            found.extend(m for m in consumer.consume(1_000, timeout=0.1) if m.error() is None)
-            return len(found) >= enough
-
         try:
-            wait_until(poll, f"{enough} records in {self.topics}, found {len(found)}", DEADLINE_S)
-            poll()
+            wait_until(lambda: there() >= enough, f"{enough} records in {self.topics}", DEADLINE_S)
+            end = there()
+            consumer.assign([TopicPartition(part.topic, part.partition, OFFSET_BEGINNING) for part in parts])
+            while len(found) < end:
+                found += [message for message in consumer.consume(1_000, timeout=0.05) if message.error() is None]
         finally:
             consumer.close()
         return found
 
-    def records(self, enough: int) -> list[dict[str, Any]]:
+    def records(self, enough: int = 0) -> list[dict[str, Any]]:
         """Return the records in the topics."""
         return [json.loads(message.value() or b"") for message in self.messages(enough)]
 
@@ -91,12 +93,13 @@ def start_collector_at() -> Iterator[Callable[..., Collecting]]:
             topics = [f"telemetry.{run}", f"emotion.{run}"]
             make_topics(kafka, *topics, partitions=PARTITIONS)
         defaults: dict[str, Any] = {
+            "port": 0,
             "keys": {KEY: Key("acme", frozenset({SHOP}), events_per_s=100_000, burst=100_000)},
             "topics": {kind: topics[0] if kind.startswith("telemetry.") else topics[1] for kind in TOPICS},
             "client_events_per_s": 100_000.0,
             "client_burst": 100_000,
         }
-        config = CollectorConfig(port=0, **(defaults | settings))
+        config = CollectorConfig(**(defaults | settings))
         collector = Collector(config, KafkaSinkConfig(bootstrap_servers=kafka).producer())
         collector.start()
         started.append(Collecting(collector, topics, kafka))
