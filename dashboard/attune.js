@@ -227,7 +227,7 @@
     const original = history.pushState;
     history.pushState = function (...given) {
       original.apply(this, given);
-      view();
+      setTimeout(view); // once the page has become what it will be
     };
     undo.push(() => (history.pushState = original));
     on(window, "popstate", () => pushOnPage("exit_intent", { edge: "back" }, true));
