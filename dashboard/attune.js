@@ -115,6 +115,7 @@
   function release(outcome, click) {
     for (const one of click ? [click] : held) Object.assign(one, outcome);
     held = click ? held.filter((one) => one !== click) : [];
+    if (queue.length) later(50);
   }
 
   function watchClicks() {

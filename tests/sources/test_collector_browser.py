@@ -138,10 +138,11 @@ def check_pages_and_clicks(records: list[dict[str, Any]]) -> None:
     assert [(one["query"], one["results"]) for one in kinds(records, "search")] == [("lamp", 0)]
 
 
-def look_around(page: Page) -> None:
+def look_around(page: Page, collecting: Collecting) -> None:
     page.click("#works")
     page.click("#dead")
-    page.wait_for_timeout(2_700)
+    dead = {"element": "dead-button", "effect": False}.items()
+    wait_until(lambda: any(dead <= one.items() for one in collecting.records()), "the click without effect", 10)
     page.click("#broken")
     for _ in range(3):
         page.click("#text", position={"x": 5, "y": 5})
@@ -176,7 +177,7 @@ def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Fixture) 
     one = open_visit(collecting)
     page = one.page
 
-    look_around(page)
+    look_around(page, collecting)
     page.goto("about:blank")  # what has not been sent by now goes with a beacon
 
     wait_until(lambda: len(kinds(collecting.records(), "cart")) == 2, "the last event of the page", 10)

@@ -12,13 +12,13 @@ from prometheus_client import REGISTRY
 from operators.config import WindowConfig
 from operators.decode import BatchDecoder
 from schemas.inbound import EmotionObserved
-from schemas.outbound import DeadLetter
+from schemas.outbound import DeadLetter, SessionSummary
 from schemas.registry import INBOUND
 from tests.compare import decoded
 from tests.events import FIELDS, record
 from tests.fix_collector import EMOTION, KEY, PARTITIONS, SHOP, STREAM, Collecting, batch, device
 from tests.murmur2 import murmur2
-from tests.running import raw_batches
+from tests.running import raw_batches, run
 
 TELEMETRY = sorted(kind for kind in INBOUND if kind.startswith("telemetry."))
 
@@ -62,46 +62,43 @@ def test_the_senders_word_on_tenant_and_time_does_not_count_and_what_is_unknown_
     assert set(found) == {*INBOUND["telemetry.click"].struct.__struct_fields__, "type", "client_ts"}
 
 
-BAD: list[tuple[str, Any, str, str]] = [
-    ("wrong type of field", device(x="left"), "invalid_field", "x"),
-    ("missing field", {k: v for k, v in device().items() if k != "element"}, "invalid_field", "element"),
-    ("unknown page", device(page="kitchen"), "invalid_field", "page"),
-    ("out of range", device("telemetry.scroll", depth=1.5), "invalid_field", "depth"),
-    ("beyond a double", device(x=10**400), "malformed_json", ""),
-    ("half a pair", device(element="\ud800"), "malformed_json", ""),
-    ("no id", device(event_id=""), "invalid_field", "event_id"),
-    ("long id", device(event_id="x" * 129), "invalid_field", "event_id"),
-    ("no time", device() | {"at": None}, "invalid_field", "at"),
-    ("time as text", device() | {"at": "now"}, "invalid_field", "at"),
-    ("time as truth", device() | {"at": True}, "invalid_field", "at"),
-    ("negative time", device() | {"at": -1}, "invalid_field", "at"),
-    ("a minute ago", device() | {"at": int(time.time() * 1000) - 60_000}, "late", "at"),
-    ("chat", device("chat.message", text="hi"), "unknown_type", "type"),
-    ("emotion", device("emotion.observed"), "unknown_type", "type"),
-    ("the platform's own", device("session.ended"), "unknown_type", "type"),
-    ("no type", {"event_id": "e"}, "unknown_type", "type"),
-    ("type as list", device() | {"type": ["telemetry.click"]}, "unknown_type", "type"),
-    ("no object", 1, "not_an_object", ""),
-    ("a list", [], "not_an_object", ""),
-]
+def bad_events() -> list[tuple[str, Any, str, str]]:
+    """Return what is wrong, the event, and the reason and field of its verdict."""
+    return [
+        ("wrong type of field", device(x="left"), "invalid_field", "x"),
+        ("missing field", {k: v for k, v in device().items() if k != "element"}, "invalid_field", "element"),
+        ("unknown page", device(page="kitchen"), "invalid_field", "page"),
+        ("out of range", device("telemetry.scroll", depth=1.5), "invalid_field", "depth"),
+        ("beyond a double", device(x=10**400), "malformed_json", ""),
+        ("half a pair", device(element="\ud800"), "malformed_json", ""),
+        ("no id", device(event_id=""), "invalid_field", "event_id"),
+        ("long id", device(event_id="x" * 129), "invalid_field", "event_id"),
+        ("no time", device() | {"at": None}, "invalid_field", "at"),
+        ("time as text", device() | {"at": "now"}, "invalid_field", "at"),
+        ("time as truth", device() | {"at": True}, "invalid_field", "at"),
+        ("negative time", device() | {"at": -1}, "invalid_field", "at"),
+        ("a minute ago", device() | {"at": int(time.time() * 1000) - 60_000}, "late", "at"),
+        ("chat", device("chat.message", text="hi"), "unknown_type", "type"),
+        ("emotion", device("emotion.observed"), "unknown_type", "type"),
+        ("the platform's own", device("session.ended"), "unknown_type", "type"),
+        ("no type", {"event_id": "e"}, "unknown_type", "type"),
+        ("type as list", device() | {"type": ["telemetry.click"]}, "unknown_type", "type"),
+        ("no object", 1, "not_an_object", ""),
+        ("a list", [], "not_an_object", ""),
+    ]
 
 
 def test_what_is_rejected_says_why_and_takes_nothing_with_it(collecting: Collecting) -> None:
-    good = device()
-    answer = collecting.http.post(STREAM, content=json.dumps(batch(*(bad for _, bad, _, _ in BAD), good)))
-    assert answer.status_code == 415, "the client of the tests gives no type by itself"
-    answer = collecting.http.post(
-        STREAM,
-        content=json.dumps(batch(*(bad for _, bad, _, _ in BAD), good)),
-        headers={"Content-Type": "text/plain;charset=UTF-8"},
-    )
+    good, cases = device(), bad_events()
+    body = json.dumps(batch(*(bad for _, bad, _, _ in cases), good))
+    answer = collecting.http.post(STREAM, content=body, headers={"Content-Type": "text/plain;charset=UTF-8"})
     said = answer.json()
-    for (what, _, reason, field), verdict in zip(BAD, said["verdicts"], strict=False):
+    for (what, _, reason, field), verdict in zip(cases, said["verdicts"], strict=False):
         assert (verdict["status"], verdict["reason"], verdict["field"]) == ("rejected", reason, field), what
         assert verdict["expected"], what
         assert verdict["got"], what
     assert said["verdicts"][-1] == {"event_id": good["event_id"], "status": "accepted"}
-    assert (said["accepted"], said["rejected"]) == (1, len(BAD))
+    assert (said["accepted"], said["rejected"]) == (1, len(cases))
     assert [found["event_id"] for found in collecting.records(1)] == [good["event_id"]]
 
 
@@ -140,9 +137,12 @@ def test_a_repeat_counts_once(collecting: Collecting) -> None:
     for _ in range(3):
         assert collecting.http.post(STREAM, json=message).json()["accepted"] == 2
         time.sleep(0.01)
-    found = collecting.records(6)
-    assert len(found) == 6
-    assert len({(one["event_id"], one["ts"]) for one in found}) == 2
+    messages = collecting.messages(6)
+    assert len(messages) == 6
+    log = [record(message.value(), message.timestamp()[1], offset=message.offset() or 0) for message in messages]
+    outcome = run(raw_batches(log))
+    assert outcome.dead == []
+    assert [summary.telemetry for summary in outcome.told if isinstance(summary, SessionSummary)] == [2]
 
 
 def test_an_emotion_is_stamped_and_its_confidence_is_a_share(collecting: Collecting) -> None:
