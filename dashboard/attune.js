@@ -1,6 +1,6 @@
 // Tells Attune how a page is used, and shows what it answers. No dependencies; see docs/collector.md.
 //
-//   attune.start({ collector: "https://collect.example.org", key: "pk-...", session: "...", user: "..." })
+//   attune.start({ collector, key, session, user })
 //
 // It sends which element was used, where and how long, and never what is written in it. It sends nothing at all for
 // those who ask not to be tracked.
