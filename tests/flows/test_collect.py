@@ -121,3 +121,9 @@ def test_faults_of_the_collector_are_told_with_all_others(tmp_path: Path) -> Non
     }
     with pytest.raises(ConfigError, match=r"(?s)collector\.keys: .*collector\.host: "):
         check(load(settings(tmp_path, '[collector]\nhost = "0.0.0.0"\n[collector.keys.x]\ntenant = "t"\n'), {}))
+
+
+def test_a_mistyped_setting_of_a_key_is_recognised(tmp_path: Path) -> None:
+    text = '[collector.keys.pk-of-the-shop]\ntenant = "acme"\norigin = ["https://shop.example.org"]\n'
+    with pytest.raises(SettingsError, match=r"did you mean collector\.keys\.pk-of-the-shop\.origins\?"):
+        load(settings(tmp_path, text), {})
