@@ -69,6 +69,7 @@ class Port:
         self._record = record
         self._links: dict[Client, Link] = {}
         self._wires: set[Wire] = set()
+        self._strangers = 0
         self._seats = Seats(config.limits.clients_per_address)
         self._proxies = networks(config.proxies)
         self._origins: frozenset[str] = frozenset(config.origins)
@@ -147,6 +148,8 @@ class Port:
             wire.principal = identify(request, self._verify)
             if wire.principal is not None:
                 self._check_holder(wire.principal)
+            elif self._strangers >= self._config.limits.strangers:
+                raise RefusedError(503, "Too many connections that have not shown a token yet.\n")
         except RefusedError as refused:
             REFUSED.labels(str(refused.status)).inc()
             return plain(refused.status, refused.text)
@@ -163,7 +166,13 @@ class Port:
         """Carry one client's messages to the hub until it is gone."""
         wire = cast("Wire", connection)
         try:
-            who = wire.principal or await self._ask(wire)
+            who = wire.principal
+            if who is None:
+                self._strangers += 1
+                try:
+                    who = await self._ask(wire)
+                finally:
+                    self._strangers -= 1
             if who is not None:
                 await self._carry(wire, who)
         except ConnectionClosed:

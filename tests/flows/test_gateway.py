@@ -1,8 +1,7 @@
-"""``attune run gateway`` beside a conductor: several of them, each serving everything, and outcomes on their way back."""
+"""``attune run gateway`` beside a conductor: several, each serving everything, and outcomes on their way back."""
 
 import json
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from click.testing import Result
+import typer.testing
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from typer.testing import CliRunner
 from websockets.sync.client import ClientConnection, connect
 
 from flows.cli import app
@@ -37,8 +35,8 @@ def variables(broker: str) -> dict[str, str]:
 
 
 @contextmanager
-def gateway(tmp_path: Path, extra: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run one; gives the process and the address."""
+def gateway(tmp_path: Path, extra: dict[str, str]) -> Iterator[str]:
+    """Run one; gives its address."""
     process = start(["run", "gateway"], tmp_path, **extra)
     try:
         assert process.stderr is not None
@@ -48,7 +46,7 @@ def gateway(tmp_path: Path, extra: dict[str, str]) -> Iterator[tuple[subprocess.
             assert line, "it ended too soon"
             if line.startswith("dashboard"):
                 address = line.split()[1].removeprefix("http://").rstrip("/")
-        yield process, address
+        yield address
     finally:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=DEADLINE_S)
@@ -73,9 +71,9 @@ def until(socket: ClientConnection, ident: str) -> dict[str, Any]:
             return message
 
 
-def made(extra: dict[str, str], *options: str) -> Result:
+def made(extra: dict[str, str], *options: str) -> typer.testing.Result:
     """Run ``attune token`` in this process: it starts nothing."""
-    return CliRunner().invoke(app, ["token", "--tenant", "t", *options], env=extra)
+    return typer.testing.CliRunner().invoke(app, ["token", "--tenant", "t", *options], env=extra)
 
 
 def token(extra: dict[str, str], *options: str) -> str:
@@ -113,26 +111,32 @@ def test_two_gateways_serve_everything_and_outcomes_come_back(kafka: str, tmp_pa
 
     before = ENGAGEMENT | {"id": "t/s/0/engagement/1", "ts": 1}
     produce("attune.engagement.v1", before)
-    fired = {"type": "intervention", "id": "t/s/1/intervention/x", "tenant_id": "t", "session_id": "s", "ts": 1}
+    ident = "t/s/1/intervention/x"
+    fired: dict[str, Any] = {"type": "intervention", "id": ident, "tenant_id": "t", "session_id": "s", "ts": 1}
     fired |= {"intervention": "help_chat", "status": "fired", "user_id": "ann", "expires_ts": 1 << 47, "revision": 0}
     dashboard = token(extra)
     ann = token(extra, "--role", "client", "--session", "s", "--user", "ann")
-    with gateway(tmp_path, extra) as (_, first), gateway(tmp_path, extra) as (_, second):
-        with reading(first, dashboard) as one, reading(second, dashboard) as other, reading(second, ann) as client:
-            hellos = [read(socket) for socket in (one, other)]
-            assert hellos[0]["gateway"] != hellos[1]["gateway"]
-            for socket in (one, other):
-                socket.send('{"op":"subscribe","channels":["engagement","interventions"]}')
-            for socket in (one, other):
-                assert until(socket, "t/s/0/engagement/1")["record"] == before, "what was there before the start"
-            assert read(client)["session"] == "s"
-            produce("attune.interventions.v1", fired)
-            for socket in (one, other, client):
-                assert until(socket, fired["id"])["record"] == fired
-            client.send(json.dumps({"op": "acknowledge", "intervention_id": fired["id"], "outcome": "clicked"}))
-            assert read(client)["op"] == "acknowledged"
-            # What is confirmed lies in the topic: nothing to wait for.
-            events = told(kafka, names[OUTCOMES], 2)
+    with (
+        gateway(tmp_path, extra) as first,
+        gateway(tmp_path, extra) as second,
+        reading(first, dashboard) as one,
+        reading(second, dashboard) as other,
+        reading(second, ann) as client,
+    ):
+        hellos = [read(socket) for socket in (one, other)]
+        assert hellos[0]["gateway"] != hellos[1]["gateway"]
+        for socket in (one, other):
+            socket.send('{"op":"subscribe","channels":["engagement","interventions"]}')
+        for socket in (one, other):
+            assert until(socket, "t/s/0/engagement/1")["record"] == before, "what was there before the start"
+        assert read(client)["session"] == "s"
+        produce("attune.interventions.v1", fired)
+        for socket in (one, other, client):
+            assert until(socket, ident)["record"] == fired
+        client.send(json.dumps({"op": "acknowledge", "intervention_id": ident, "outcome": "clicked"}))
+        assert read(client)["op"] == "acknowledged"
+        # What is confirmed lies in the topic: nothing to wait for.
+        events = told(kafka, names[OUTCOMES], 2)
     assert all(isinstance(event, InterventionOutcome) for event in events)
     outcomes = [(e.user_id, e.outcome) for e in events if isinstance(e, InterventionOutcome)]
     assert outcomes == [("ann", "delivered"), ("ann", "clicked")]

@@ -123,6 +123,16 @@ def test_who_says_nothing_has_a_seat_too(start_gateway: StartGateway) -> None:
     assert refused(running) == 429
 
 
+def test_strangers_take_nobody_s_place(start_gateway: StartGateway) -> None:
+    running = start_gateway(limits=Limits(strangers=3), verify=TOKENS.verify, handshake_timeout_s=600.0)
+    strangers = [running.browser() for _ in range(3)]
+    assert refused(running) == 503
+    assert running.browser(token()).hello["op"] == "hello"
+    strangers[0].say(op="authenticate", token=token())
+    assert strangers[0].read()["op"] == "hello"
+    assert running.browser().hello["op"] == "challenge"
+
+
 def test_connections_of_a_user_are_bounded(start_gateway: StartGateway) -> None:
     running = start_gateway(limits=Limits(clients_per_user=2), verify=TOKENS.verify)
     for _ in range(2):
