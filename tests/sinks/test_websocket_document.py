@@ -34,7 +34,7 @@ def test_the_documented_client_works(start_gateway: StartGateway, tmp_path: Path
     running.gateway.publish(Records("engagement", ["1"], ["t"], ["s"], [1], [tick]))
     raised = b'{"type":"anomaly","session_id":"s","anomaly_type":"MASS_EXIT","state":"raised"}'
     running.gateway.publish(Records("anomaly", ["1"], ["t"], ["s"], [1], [raised]))
-    command = [sys.executable, script, running.url]
+    command = [sys.executable, str(script), running.url]
     env = {**os.environ, "TOKEN": token()}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as client:
         try:
