@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from websockets.sync.client import ClientConnection, connect
 
 from flows.cli import app
+from flows.local.kafka import mock_kafka
 from schemas.inbound import AnyEvent, InterventionOutcome
-from schemas.registry import OUTCOMES
+from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS, OUTCOMES, TELEMETRY
 from sinks.kafka import KafkaSinkConfig, produce_raw
 from tests.flows.running import DEADLINE_S, ENGAGEMENT, attune, start
 
@@ -35,9 +36,9 @@ def variables(broker: str) -> dict[str, str]:
 
 
 @contextmanager
-def gateway(tmp_path: Path, extra: dict[str, str]) -> Iterator[str]:
+def gateway(tmp_path: Path, extra: dict[str, str], flags: Sequence[str] = ("run", "gateway")) -> Iterator[str]:
     """Run one; gives its address."""
-    process = start(["run", "gateway"], tmp_path, **extra)
+    process = start([*flags], tmp_path, **extra)
     try:
         assert process.stderr is not None
         address = ""
@@ -155,3 +156,39 @@ def test_a_token_needs_a_key_and_sense(tmp_path: Path, monkeypatch: pytest.Monke
         done = made(settings, *options)
         assert (done.exit_code, says in done.stderr, done.stdout) == (1, True, ""), done.stderr
         assert SECRET not in done.stderr
+
+
+def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:
+    """The whole circle: telemetry, emotion, intervention, the visitor's page, what became of it, the dashboard."""
+    with mock_kafka([*INBOUND_TOPICS, *OUTBOUND_TOPICS], 2) as broker:
+        extra = variables(broker)
+        flags = ["run", "conductor", "--sink", "kafka", "--sink", "gateway"]
+        with (
+            gateway(tmp_path, extra, flags) as address,
+            reading(address, token(extra)) as dashboard,
+            reading(address, token(extra, "--role", "client", "--session", "s", "--user", "ann")) as ann,
+            reading(address, token(extra, "--role", "client", "--session", "s", "--user", "bob")) as bob,
+        ):
+            dashboard.send('{"op":"subscribe","channels":["interventions"]}')
+            assert [read(socket)["op"] for socket in (dashboard, ann, bob)] == ["hello"] * 3
+            now = int(time.time() * 1_000)
+            for number in range(3):
+                click: dict[str, Any] = {"type": "telemetry.click", "tenant_id": "t", "session_id": "s"}
+                click |= {"event_id": f"c{number}", "user_id": "ann", "ts": now + number, "element": "buy", "x": 1, "y": 1, "page": "product"}
+                written = (TELEMETRY, None, b"t/s", json.dumps(click).encode())
+                produce_raw(KafkaSinkConfig(bootstrap_servers=broker, delivery_timeout_s=30), [written])
+            fired = read(ann)["record"]
+            assert (fired["intervention"], fired["user_id"], fired["status"]) == ("help_chat", "ann", "fired")
+            ann.send(json.dumps({"op": "acknowledge", "intervention_id": fired["id"], "outcome": "shown"}))
+            assert read(ann)["op"] == "acknowledged"
+            outcomes: list[dict[str, Any]] = []
+            while len(outcomes) < 2:
+                message = read(dashboard)
+                if message["op"] == "record" and message["record"]["type"] == "outcome":
+                    outcomes.append(message["record"])
+            assert [(o["intervention_id"], o["user_id"], o["outcome"]) for o in outcomes] == [
+                (fired["id"], "ann", "delivered"),
+                (fired["id"], "ann", "shown"),
+            ]
+            bob.send('{"op":"ping"}')
+            assert read(bob) == {"op": "pong"}, "nothing of it was for him"
