@@ -183,6 +183,7 @@ async def _attend(plan: Plan, pipe: Connection) -> None:
         await asyncio.gather(*(client.connect() for client in clients[begin : begin + 50]))
     deaf = [await _deaf(plan.token, plan.port) for _ in range(plan.deaf)]
     pipe.send("ready")
+    cpu = time.process_time()
     churn = asyncio.create_task(_churn(clients, plan.per_s)) if plan.per_s else None
     last = await asyncio.to_thread(pipe.recv)
     if churn is not None:
@@ -194,7 +195,7 @@ async def _attend(plan: Plan, pipe: Connection) -> None:
         await asyncio.sleep(0.05)
     behind = sum(last - client.offset for client in clients)
     latencies = np.sort(np.array(tally.latencies, np.int64))
-    pipe.send((tally, latencies, behind, time.process_time()))
+    pipe.send((tally, latencies, behind, time.process_time() - cpu))
     for plug in deaf:
         plug.close()
 
