@@ -22,6 +22,7 @@ from sinks.websocket.access import (
     address,
     check_origin,
     identify,
+    neighbourhood,
     networks,
     own_hosts,
     own_origins,
@@ -143,7 +144,8 @@ class Port:
             check_origin(request, peer, self._origins, behind_proxy=behind_proxy)
             if self._hub.full:
                 raise RefusedError(503, "The gateway is full.\n")
-            if self._seats.is_full(place):
+            seat = neighbourhood(place)
+            if self._seats.is_full(seat):
                 raise RefusedError(429, "Too many connections from this address.\n")
             wire.principal = identify(request, self._verify)
             if wire.principal is not None:
@@ -153,7 +155,7 @@ class Port:
         except RefusedError as refused:
             REFUSED.labels(str(refused.status)).inc()
             return plain(refused.status, refused.text)
-        wire.sit(place)
+        wire.sit(seat)
         return None
 
     def _check_holder(self, who: Principal) -> None:
@@ -213,7 +215,7 @@ class Port:
 
     async def _carry(self, wire: Wire, who: Principal) -> None:
         client = self._hub.connect(who, time.time())
-        link = self._links[client] = Link(wire, client, self._hub, self._config)
+        link = self._links[client] = Link(wire, client, self._hub, self._config, self.wake)
         try:
             self.wake()
             async for message in wire:
@@ -228,9 +230,12 @@ class Port:
         """Close again and again those whose token holds no longer."""
         while True:
             await asyncio.sleep(self._config.sweep_s)
-            self._revoked.read()
-            self._hub.sweep(time.time(), self._revoked)
-            self.wake()
+            try:
+                self._revoked.read()
+                self._hub.sweep(time.time(), self._revoked)
+                self.wake()
+            except Exception:  # whatever it is, the next sweep must come
+                log.exception("websocket sweep failed")
 
 
 def _bind_error(config: GatewayConfig, error: OSError) -> ConfigError:

@@ -102,7 +102,7 @@ def test_the_documented_limits_are_the_defaults() -> None:
         f"{limits.history_bytes // MIB} MiB in all; for each tenant {limits.history_sessions:,} sessions",
         f"{limits.history_records:,} records or {limits.snapshot_bytes // MIB} MiB of each channel",
         f"`history` of {limits.history_records:,}",
-        f"{limits.clients_per_user} of each user, {limits.clients_per_address:,} from each address, ",
+        f"{limits.clients_per_user} of each user, {limits.clients_per_address:,} from each address (",
         f"{limits.strangers:,} that have not shown a token yet",
         f"latest {limits.latest_records} of each tenant",
         f"outcomes that wait to be written | {AT_MOST:,}",
