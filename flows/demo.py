@@ -20,6 +20,7 @@ from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
 from flows.settings.collector import CollectorKey
+from flows.settings.gateway import TokenKey
 from flows.watch import Watch
 from schemas.errors import TransientError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
@@ -30,7 +31,7 @@ PARTITIONS: Final = 2
 EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
 TENANT: Final = "tenant-1"
-"""Whose the collector's key is: one of those that are generated."""
+"""Whose the collector's key is, and the dashboard's token unless it asks for another: one of those that are made."""
 MIX: Final = Plan(sessions=4, people=30, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
 """What is going on in the demo."""
 
@@ -80,7 +81,12 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
         ours = _with_servers(settings, broker, conninfo)
         watch = Watch()
         composed = stack.enter_context(
-            compose("conductor", ours, Placement(), stop, frozenset(("kafka", "database", "gateway")), {"watch": watch})
+            compose(
+                *("conductor", ours, Placement(), stop),
+                sinks=frozenset(("kafka", "database", "gateway")),
+                extra={"watch": watch},
+                hand_out=TENANT,
+            )
         )
         ours, key = _with_key(ours, composed.origins)
         collector = stack.enter_context(collecting(ours))
@@ -113,7 +119,16 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
         update={"bootstrap_servers": broker, "options": {}, "topics": {}, "start": "earliest", "start_timestamp": None}
     )
     database = settings.database.model_copy(update={"url": SecretStr(conninfo)})
-    return settings.model_copy(update={"kafka": kafka, "database": database, "environment": "development"})
+    # A key that nobody else has, on an address that nobody else reaches: its tokens are for whoever sits here.
+    here = {
+        "host": "127.0.0.1",
+        "behind_proxy": False,
+        "keys": {"demo": TokenKey(secret=SecretStr(secrets.token_hex(32)))},
+        "revoked": None,
+    }
+    gateway = settings.gateway.model_copy(update=here)
+    update = {"kafka": kafka, "database": database, "gateway": gateway, "environment": "development"}
+    return settings.model_copy(update=update)
 
 
 def _with_key(settings: Settings, origins: tuple[str, ...]) -> tuple[Settings, str]:

@@ -22,7 +22,8 @@ from pydantic import (
 from pydantic import field_validator as validates
 
 from flows.settings.collector import Collector
-from flows.settings.fields import Host, Number, Port, Seconds, Section, Share, Strings, expected, off, split
+from flows.settings.fields import Host, Number, Port, Seconds, Section, Share, expected, off, split
+from flows.settings.gateway import Gateway
 from flows.settings.secrecy import is_secret_name
 from operators.anomalies.config import AnomalyConfig
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
@@ -127,16 +128,6 @@ class Database(Section):
         if scheme not in ("postgresql", "postgres") if separator else "=" not in scheme:
             raise expected("postgresql://user:password@host:port/database or libpq's 'host=... dbname=...'")
         return value
-
-
-class Gateway(Section):
-    """The websocket gateway, the dashboard's page and the health checks."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8003
-    origins: Strings = ()
-    behind_proxy: bool = False
-    max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
 
 class Metrics(Section):
