@@ -146,10 +146,10 @@ class Kafka(Section):
 
 
 class Database(Section):
-    """PostgreSQL or TimescaleDB, and how rows are gathered before they are written."""
+    """PostgreSQL or TimescaleDB, and how rows are gathered before they are written; no ``connections``: as workers."""
 
     url: SecretStr | None = None
-    connections: Annotated[int, Field(ge=1, le=64)] = 1
+    connections: Annotated[int, Field(ge=0, le=64)] = 0
     max_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     max_age_s: Annotated[Number, Field(ge=0, le=60)] = 0.2
     close_s: Seconds = 10.0

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.outputs import StatefulSinkPartition
 from prometheus_client import Counter, Histogram
 
 from schemas.batches import Records
+from sinks.parts import SpreadSink
 from sinks.postgres.inbox import Inbox, Limits
 from sinks.postgres.retry import GivenUp, until_done
 from sinks.postgres.writer import Writer, Written
@@ -99,17 +100,12 @@ class PostgresPart(StatefulSinkPartition[Records, None]):
         self._thread.join(self._config.close_s)
 
 
-class PostgresSink(FixedPartitionedSink[Records, None]):
+class PostgresSink(SpreadSink):
     """Write ``(key, Records)`` into the tables of ``schemas.registry``; a key's records keep their order."""
 
     def __init__(self, config: PostgresConfig) -> None:
-        if config.parts < 1:
-            raise ValueError(f"parts must be at least 1, got {config.parts}")
+        super().__init__(config.parts, digits=4)
         self._config = config
-
-    def list_parts(self) -> list[str]:
-        """Return the names of all parts; the engine shares them out among the workers."""
-        return [f"{part:04d}" for part in range(self._config.parts)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> PostgresPart:
         """Start a part; there is never a state to resume from."""
