@@ -9,6 +9,8 @@ from flows.settings.convert import conductor_config, ms
 from flows.settings.model import Database, Gateway, Kafka, Settings
 from flows.settings.secrecy import mask_text
 from flows.settings.show import secrets
+from operators.interventions.content import read_interventions
+from operators.interventions.reading import FOLDER
 from schemas.batches import Records
 from schemas.errors import ConfigError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND, OUTBOUND_TOPICS
@@ -31,6 +33,7 @@ def check(settings: Settings) -> None:
     gateway = settings.gateway
     made: Iterable[Callable[[], object]] = (
         lambda: conductor_config(settings),
+        lambda: read_interventions(settings.interventions.rules or FOLDER),
         lambda: source_config(settings.kafka, inbound_topics(settings.kafka)),
         lambda: sink_config(settings.kafka),
         lambda: gateway_config(gateway),
