@@ -12,6 +12,7 @@ NAMES = {
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
     "answers": "chat answers through confidence and routing, by script and by length",
+    "database": "engagement rows into PostgreSQL through the sink, beside a bare COPY",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 

@@ -9,10 +9,11 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from bytewax.outputs import StatefulSinkPartition
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from schemas.batches import Records
 from sinks.parts import SpreadSink
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 ROWS = Counter("attune_postgres_rows_total", "Rows committed, repeats included.", ["table"])
 REFUSED = Counter("attune_postgres_refused_total", "Records that the database refused and that became dead letters.")
+WAITING = Gauge("attune_postgres_waiting_records", "Records that wait to be written or are being written.", ["part"])
 COMMIT = Histogram(
     "attune_postgres_commit_seconds",
     "From the first attempt at a batch to its commit, waiting for an absent database included.",
@@ -61,6 +63,8 @@ class PostgresPart(StatefulSinkPartition[Records, None]):
     def __init__(self, name: str, config: PostgresConfig) -> None:
         self._config = config
         self._inbox = Inbox(config.limits)
+        # Asked for at a scrape, so that it is told while the worker waits in ``write_batch``.
+        WAITING.labels(name).set_function(partial(getattr, self._inbox, "unconfirmed"))
         self._stop = threading.Event()
         writer = Writer(
             config.conninfo,

@@ -263,8 +263,10 @@ def test_a_flow_that_ends_does_not_wait_for_ever_for_a_database_that_is_away(sto
     part = PostgresPart("away", PostgresConfig(stoppable.conninfo, close_s=0.2))
     part.write_batch([batch_of([engagement(1)])])
     part.snapshot()
+    assert metric("attune_postgres_waiting_records", part="away") == 0
     stoppable.stop()
     part.write_batch([batch_of([engagement(2)])])
+    assert metric("attune_postgres_waiting_records", part="away") == 1
     with capture_logs() as logs:
         part.close()
     assert [(line["log_level"], line.get("records")) for line in logs if line["log_level"] == "error"] == [("error", 1)]
