@@ -97,6 +97,10 @@ def test_answers() -> None:
     assert "confidence and routing" in bench("answers", "--answers", "400", "--long-answers", "2", "--repeats", "1")
 
 
+def test_interventions() -> None:
+    assert "most are suppressed" in bench("interventions", "--moments", "500", "--repeats", "1")
+
+
 def test_database() -> None:
     printed = bench("database", "--rows", "200", "--rounds", "1", "--sizes", "50")
     assert "bare COPY" in printed
