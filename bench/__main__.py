@@ -12,6 +12,7 @@ NAMES = {
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
     "answers": "chat answers through confidence and routing, by script and by length",
+    "views": "every view for analysts, for one tenant and one day of 10,000 sessions, on PostgreSQL",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 
