@@ -14,6 +14,7 @@ NAMES = {
     "answers": "chat answers through confidence and routing, by script and by length",
     "interventions": "emotions and scores through the governor and the ledger",
     "database": "engagement rows into PostgreSQL through the sink, beside a bare COPY",
+    "views": "every view for analysts, for one tenant and one day of 10,000 sessions, on PostgreSQL",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 

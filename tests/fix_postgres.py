@@ -25,6 +25,8 @@ from schemas.outbound import Record
 from schemas.registry import type_of
 from sinks.postgres import migrate
 
+PASSWORD = "only-for-this-test"
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
@@ -88,6 +90,33 @@ def timescale_db(empty_timescale_db: str) -> str:
     """Return the conninfo of a database of the test's own, migrated, with hypertables."""
     migrate(empty_timescale_db)
     return empty_timescale_db
+
+
+@pytest.fixture
+def stranger(empty_db: str) -> Iterator[str]:
+    """Yield the conninfo of a login that is a member of nothing; its name is unique: roles are the whole server's."""
+    database = ask(empty_db, "SELECT current_database()")[0][0]
+    name = f"login_{database[-12:]}"
+    do(empty_db, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    yield make_conninfo(empty_db, user=name, password=PASSWORD)
+    do(
+        empty_db,
+        f"ALTER DATABASE {database} OWNER TO CURRENT_USER",
+        f"REASSIGN OWNED BY {name} TO CURRENT_USER",
+        f"DROP OWNED BY {name}",
+        f"DROP ROLE {name}",
+    )
+
+
+@pytest.fixture
+def login(db: str, stranger: str) -> str:
+    """Return the conninfo of a stranger to a migrated database."""
+    return stranger
+
+
+def name_of(login: str) -> str:
+    """Return the role that a conninfo logs in as."""
+    return str(psycopg.conninfo.conninfo_to_dict(login)["user"])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from sinks.postgres.inbox import Limits
 from sinks.postgres.migrations import Applied, migrate
 from sinks.postgres.schema import check_schema, preflight
 from sinks.postgres.sink import PostgresConfig, PostgresSink
+from sinks.postgres.upkeep import Touched, erase_person, erase_tenant, refresh, retain
 from sinks.postgres.writer import Writer, Written
 
 __all__ = [
@@ -11,9 +12,14 @@ __all__ = [
     "Limits",
     "PostgresConfig",
     "PostgresSink",
+    "Touched",
     "Writer",
     "Written",
     "check_schema",
+    "erase_person",
+    "erase_tenant",
     "migrate",
     "preflight",
+    "refresh",
+    "retain",
 ]
