@@ -333,7 +333,7 @@ def _copy(connection: psycopg.Connection[Any], waiting: dict[str, list[Record]],
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(table.name), names)
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types([column.kind.value for column in table.columns])
+            copy.set_types([column.sent.value for column in table.columns])
             for record in records:
                 copy.write_row(table.row(record))
         counts[table.name] += len(records)
