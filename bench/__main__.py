@@ -12,6 +12,8 @@ NAMES = {
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
     "answers": "chat answers through confidence and routing, by script and by length",
+    "interventions": "emotions and scores through the governor and the ledger",
+    "database": "engagement rows into PostgreSQL through the sink, beside a bare COPY",
     "views": "every view for analysts, for one tenant and one day of 10,000 sessions, on PostgreSQL",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 def usage() -> str:
     """Return what can be run."""
-    names = "\n".join(f"  {name:<12}{what}" for name, what in NAMES.items())
+    names = "\n".join(f"  {name:<15}{what}" for name, what in NAMES.items())
     return f"python -m bench: all benchmarks\npython -m bench NAME [OPTIONS] (--help tells which): one of\n{names}"
 
 

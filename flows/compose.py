@@ -13,7 +13,9 @@ from bytewax.outputs import Sink
 from flows import conductor, fanout, metrics
 from flows.engine import Placement
 from flows.settings import Settings, convert, servers
+from flows.settings.tenants import CurrentTenants
 from flows.stoppable import Stoppable
+from flows.tenants import TenantsWatcher
 from schemas.batches import RawBatch, Records
 from schemas.errors import ConfigError, TransientError
 from schemas.registry import OUTBOUND
@@ -88,7 +90,8 @@ def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, Reco
         "gateway": house.gateway,
     }
     sinks: dict[str, RecordSink] = {name: make[name]() for name in SINKS if name in wanted}
-    config = convert.conductor_config(settings)
+    tenants = house.tenants()
+    config = convert.conductor_config(settings, tenants)
     if config.shards < house.workers:
         _log.warning("some workers have nothing to do", shards=config.shards, workers=house.workers)
     source = house.source(servers.inbound_topics(settings.kafka))
@@ -117,6 +120,13 @@ class _House:
         group = f"{kafka.group_id}-{reader}" if reader else kafka.group_id
         return Stoppable(KafkaSource(servers.source_config(kafka, topics, group), self._status), self._stop)
 
+    def tenants(self) -> CurrentTenants:
+        """Return what holds for each tenant, read again when its file changes."""
+        watcher = TenantsWatcher(self.settings.tenants.path, self.settings.interventions.rules)
+        watcher.start()
+        self._stack.callback(watcher.stop)
+        return watcher.current
+
     def kafka(self) -> RecordSink:
         """Return the sink that writes to the output topics, which must be there and may be written."""
         kafka = self.settings.kafka
@@ -127,10 +137,11 @@ class _House:
     def database(self) -> RecordSink:
         """Return the sink that writes to the database, which must fit; that it is away now is only told."""
         try:
-            preflight(servers.conninfo(self.settings.database))
+            if waiting := preflight(servers.conninfo(self.settings.database)):
+                _log.warning("migrations are waiting: run `attune db migrate`", names=waiting)
         except TransientError as error:
             _log.warning("the database is away: the flow waits for it", error=str(error))
-        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings)))
+        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings), self.workers))
 
     def gateway(self) -> RecordSink:
         """Return the sink that writes to websockets; the gateway is hosted by the first process."""

@@ -1,7 +1,9 @@
 """From columns to records: what a closing tells, encoded once for every sink."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
+from itertools import groupby
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -22,11 +24,23 @@ from schemas.outbound import (
     DetectorScores,
     Engagement,
     Reason,
+    Record,
     SessionSummary,
     Signals,
 )
+from schemas.registry import type_of
 
 _encode = msgspec.json.Encoder().encode
+
+_EngagementRow = msgspec.defstruct(
+    "_EngagementRow",
+    [(name, Any) for name in Engagement.__struct_fields__],
+    tag_field="type",
+    tag="engagement",
+    frozen=True,
+    gc=False,
+)
+"""An ``Engagement`` to the encoder, made by position: a closing makes many, and names cost an eighth of their time."""
 
 
 @lru_cache(maxsize=65_536)
@@ -58,58 +72,53 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     ids = [heads[i] + tick_names[t] for i, t in zip(session, ts, strict=True)]
     tenants, sessions = [about[i][0] for i in session], [about[i][1] for i in session]
     score = scores.score[told]
-    payloads = [
-        _encode(
-            Engagement(
-                id=ident,
-                tenant_id=tenant,
-                session_id=name,
-                ts=t,
-                session_start=starts[i],
-                score=value,
-                category=level,
-                signals=of_window,
-                contributions=parts,
-            )
-        )
-        for ident, tenant, name, t, i, value, level, of_window, parts in zip(
-            ids,
-            tenants,
-            sessions,
-            ts,
-            session,
-            score.tolist(),
-            scorer.categories(score),
-            map(
-                Signals,
-                signals.chat_per_min[told].tolist(),
-                signals.reactions_per_min[told].tolist(),
-                signals.connected_users[told].tolist(),
-                signals.active_users[told].tolist(),
-                signals.active_ratio[told].tolist(),
-                signals.poll_participation[told].tolist(),
-                signals.leave_rate[told].tolist(),
-            ),
-            map(
-                Contributions,
-                scores.chat[told].tolist(),
-                scores.poll[told].tolist(),
-                scores.active[told].tolist(),
-                scores.reactions[told].tolist(),
-                scores.leaves[told].tolist(),
-            ),
-            strict=True,
-        )
-    ]
-    return Records("engagement", ids, tenants, sessions, ts, payloads)
+    rows = map(
+        _EngagementRow,
+        ids,
+        tenants,
+        sessions,
+        ts,
+        [starts[i] for i in session],
+        score.tolist(),
+        scorer.categories(score),
+        map(Signals, *(getattr(signals, name)[told].tolist() for name in Signals.__struct_fields__)),
+        map(Contributions, *(getattr(scores, name)[told].tolist() for name in Contributions.__struct_fields__)),
+    )
+    return Records("engagement", ids, tenants, sessions, ts, list(map(_encode, rows)))
 
 
-def anomalies(closed: Closed) -> Records:
-    """Encode what was found."""
-    out = Records("anomaly", [], [], [], [], [])
+def encoded(told: Sequence[Record]) -> list[Records]:
+    """Encode records once for every sink, each type's in the order they were told.
+
+    >>> encoded([])
+    []
+    """
+    return [_batch(kind, list(of_type)) for kind, of_type in groupby(sorted(told, key=_type), _type)]
+
+
+def _type(record: Record) -> str:
+    return type_of(type(record))
+
+
+def _batch(kind: str, told: list[Record]) -> Records:
+    revised = "revision" in type(told[0]).__struct_fields__
+    return Records(
+        kind,
+        [record.id for record in told],
+        [record.tenant_id for record in told],
+        [record.session_id for record in told],
+        [record.ts for record in told],
+        [_encode(record) for record in told],
+        [getattr(record, "revision", 0) for record in told] if revised else [],
+    )
+
+
+def anomalies(closed: Closed) -> list[Anomaly]:
+    """Return the records of what was found."""
     found = closed.anomalies
     if found is None:
-        return out
+        return []
+    out = []
     signals = found.signals
     of_window = [
         Signals(*values)
@@ -121,27 +130,24 @@ def anomalies(closed: Closed) -> Records:
         kind = TYPES[found.kind[i]]
         state: Literal["raised", "resolved"] = "raised" if found.raised[i] else "resolved"
         current, expected = float(found.current[i]), float(found.expected[i])
-        anomaly = Anomaly(
-            id=f"{prefix}anomaly/{kind}/{state}/{ts}",
-            tenant_id=tenant,
-            session_id=name,
-            ts=ts,
-            session_start=start,
-            anomaly_type=kind,
-            severity="CRITICAL" if found.critical[i] else "WARNING",
-            state=state,
-            score=float(found.combined[i]),
-            current=current,
-            expected=expected,
-            deviation=expected - current,
-            detector=DetectorScores(float(found.trees[i]), float(found.z[i]), float(found.trees_weight[i])),
-            signals=of_window[i],
+        out.append(
+            Anomaly(
+                id=f"{prefix}anomaly/{kind}/{state}/{ts}",
+                tenant_id=tenant,
+                session_id=name,
+                ts=ts,
+                session_start=start,
+                anomaly_type=kind,
+                severity="CRITICAL" if found.critical[i] else "WARNING",
+                state=state,
+                score=float(found.combined[i]),
+                current=current,
+                expected=expected,
+                deviation=expected - current,
+                detector=DetectorScores(float(found.trees[i]), float(found.z[i]), float(found.trees_weight[i])),
+                signals=of_window[i],
+            )
         )
-        out.ids.append(anomaly.id)
-        out.tenants.append(tenant)
-        out.sessions.append(name)
-        out.ts.append(ts)
-        out.payloads.append(_encode(anomaly))
     return out
 
 

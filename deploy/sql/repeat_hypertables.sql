@@ -65,7 +65,7 @@ BEGIN
 END
 $$;
 
--- The same names and columns as the tables of 0009. A table that was there goes, and with it the views over it, which
+-- The same names and columns as the tables of 0023. A table that was there goes, and with it the views over it, which
 -- repeat_view_*.sql make again. The newest rows, not summed yet, are summed as they are asked for.
 DO $$
 DECLARE

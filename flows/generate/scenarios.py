@@ -8,6 +8,7 @@ from flows.generate.lab.kinds import KINDS
 from flows.generate.lab.traffic import LabTraffic
 from flows.generate.live import LiveTraffic
 from flows.generate.plan import Plan, Traffic
+from flows.generate.visitors.traffic import LiveVisitorsTraffic, VisitorsTraffic, calm
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +26,11 @@ SCENARIOS: dict[str, Scenario] = {
         f"lab-{name}": Scenario(f"the lab's sessions of one kind: {kind.summary}", partial(LabTraffic, kind=name))
         for name, kind in KINDS.items()
     },
+    "visitors": Scenario("shop visitors, one or two a session: half calm, half with an emotion each", VisitorsTraffic),
+    "visitors-calm": Scenario(
+        "calm shop visitors: half of them only read, the others compare, buy or leave",
+        partial(VisitorsTraffic, name="visitors-calm", choose=calm),
+    ),
+    "visitors-live": Scenario("the same visitors, and a few live sessions in trouble beside them", LiveVisitorsTraffic),
 }
 """Every scenario by its name."""

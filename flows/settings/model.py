@@ -151,11 +151,12 @@ Days = Annotated[int, Field(ge=1, le=36_500)]
 class Database(Section):
     """PostgreSQL or TimescaleDB, how rows are gathered before they are written, and how long they are kept.
 
-    Below ten days of rows a hypertable's chunks of seven would leave nothing to sum.
+    No ``connections`` is one for each worker. Below ten days of rows a hypertable's chunks of seven would leave nothing
+    to sum.
     """
 
     url: SecretStr | None = None
-    connections: Annotated[int, Field(ge=1, le=64)] = 1
+    connections: Annotated[int, Field(ge=0, le=64)] = 0
     max_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     max_age_s: Annotated[Number, Field(ge=0, le=60)] = 0.2
     close_s: Seconds = 10.0
@@ -334,6 +335,26 @@ class Chat(Section):
     wanted_reviewed: Share = 0.20
 
 
+class Interventions(Section):
+    """Whether emotions are diagnosed and answered, how long interventions are known and wait for approval, and rules.
+
+    ``rules``: the folder with ``emotions.toml``, ``interventions.toml`` and ``content.toml``; without it, those that
+    come with Attune.
+    """
+
+    enabled: bool = True
+    rules: Path | None = None
+    memory_s: Seconds = 86_400.0
+    approval_s: Seconds = 1_800.0
+    pending_most: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+
+    @model_validator(mode="after")
+    def _remember_what_waits(self) -> Self:
+        if self.approval_s > self.memory_s:
+            raise expected("approval_s of at most memory_s")
+        return self
+
+
 class Tenants(Section):
     """Where tenants' own settings are; without ``path`` in ``./tenants.toml``, if it is there."""
 
@@ -369,6 +390,7 @@ class Settings(Section):
     engagement: Engagement = Field(default_factory=Engagement)
     anomalies: Anomalies = Field(default_factory=Anomalies)
     chat: Chat = Field(default_factory=Chat)
+    interventions: Interventions = Field(default_factory=Interventions)
     tenants: Tenants = Field(default_factory=Tenants)
     recovery: Recovery = Field(default_factory=Recovery)
     log: Log = Field(default_factory=Log)

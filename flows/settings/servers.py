@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from flows.settings.convert import conductor_config, ms
+from flows.settings.convert import conductor_config, emotion_rules, ms
 from flows.settings.model import Database, Gateway, Kafka, Settings
 from flows.settings.secrecy import mask_text
 from flows.settings.show import secrets
+from operators.interventions.content import read_interventions
+from operators.interventions.reading import FOLDER
 from schemas.batches import Records
 from schemas.errors import ConfigError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND, OUTBOUND_TOPICS
@@ -31,6 +33,7 @@ def check(settings: Settings) -> None:
     gateway = settings.gateway
     made: Iterable[Callable[[], object]] = (
         lambda: conductor_config(settings),
+        lambda: _check_rules(settings),
         lambda: source_config(settings.kafka, inbound_topics(settings.kafka)),
         lambda: sink_config(settings.kafka),
         lambda: gateway_config(gateway),
@@ -44,6 +47,15 @@ def check(settings: Settings) -> None:
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def _check_rules(settings: Settings) -> None:
+    """Check what is done about emotions; which there are is not checked where their own rules can't be read."""
+    try:
+        rules = emotion_rules(settings)
+    except ConfigError:  # told with the conductor's
+        rules = None
+    read_interventions(settings.interventions.rules or FOLDER, rules.emotions if rules else None)
 
 
 def gateway_config(gateway: Gateway) -> GatewayConfig:
@@ -103,11 +115,11 @@ def topics_by_type(kafka: Kafka) -> dict[str, str]:
     return {kind: kafka.topics.get(entry.topic, entry.topic) for kind, entry in OUTBOUND.items()}
 
 
-def postgres_config(database: Database, on_refused: Callable[[Records], None]) -> PostgresConfig:
+def postgres_config(database: Database, on_refused: Callable[[Records], None], workers: int) -> PostgresConfig:
     """Return how rows are written; ``on_refused`` gets the dead letters of those that the database refused."""
     return PostgresConfig(
         conninfo=conninfo(database),
-        parts=database.connections,
+        parts=database.connections or workers,
         limits=BatchLimits(max_rows=database.max_rows, max_age_s=database.max_age_s),
         on_refused=on_refused,
         close_s=database.close_s,

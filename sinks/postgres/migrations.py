@@ -97,14 +97,14 @@ def migrate(
     return applied
 
 
-def pending(connection: Connection, folder: Path = FOLDER) -> list[str]:
-    """Return the names of the migrations that this database has not had, in order; none if this user can't know."""
+def pending(connection: Connection, folder: Path = FOLDER) -> list[str] | None:
+    """Return the names of the migrations that this database has not had, in order; None if this user can't know."""
     if not _ledger_exists(connection):
         known = {}
     elif connection.execute("SELECT has_table_privilege('attune_migrations', 'SELECT')").fetchone() == (True,):
         known = _known(connection)
     else:
-        return []
+        return None
     return [migration.path.name for migration in read(folder) if migration.number not in known]
 
 

@@ -1,0 +1,111 @@
+"""A chunk on its course through the diagnosis: what is told, and where among the chunk's events it stands."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from operators.chunk import SEPARATOR, Chunk
+from operators.config import NEVER
+from operators.emotions.alarms import Alarms
+from operators.emotions.wanted import Wanted
+from operators.interventions.cues import EFFECT_MS, Cue, Scored
+from operators.presence import LONG_AGO
+
+AT_EVENT: Final = 1 << 62
+"""Behind all times at which something becomes due at an event's place."""
+
+NEVER_ENDED: Final = (NEVER, LONG_AGO)
+"""Start and end of a session that has not ended."""
+
+
+class Place(NamedTuple):
+    """Where a cue stands: the event that it comes before or belongs to, and among those when it became due (ms)."""
+
+    at: int
+    due: int
+
+
+@dataclass(slots=True)
+class Stream:
+    """What is kept of a partition.
+
+    ``ended`` are start and end of its sessions that ended lately: some of their ticks are to come. No session is over
+    by silence before ``idle_at``.
+    """
+
+    clock: int = 0
+    swept: int = 0
+    alarms: Alarms = field(default_factory=Alarms)
+    wanted: Wanted = field(default_factory=Wanted)
+    ended: dict[str, tuple[int, int]] = field(default_factory=dict)
+    idle_at: int = 0
+
+
+class Course:
+    """One chunk on its way, what has been told so far, and where sessions ended; those that are gone began no more."""
+
+    def __init__(self, chunk: Chunk, stream: Stream) -> None:
+        self.chunk = chunk
+        self.stream = stream
+        self.ended: dict[str, int] = {}
+        self.gone: dict[str, None] = {}
+        self._told: list[tuple[int, int, bool, Cue]] = []
+        self._wanted: dict[tuple[str, int], Place] = {}
+        self._sessions: dict[str, int] | None = None
+
+    def tell(self, place: Place, cue: Cue, *, first: bool | None = None) -> None:
+        """Tell a cue at its place; what became due by then comes ``first``, then what the event there tells."""
+        if first is None:
+            first = place.due != AT_EVENT
+        self._told.append((*place, not first, cue))
+
+    def in_order(self) -> list[Cue]:
+        """Return what was told."""
+        return [told[3] for told in sorted(self._told, key=_order)]
+
+    def place_of(self, due: int) -> int:
+        """Return the first event at which stream time reaches ``due`` (ms), the number of events if none does."""
+        return int(np.searchsorted(self.chunk.stream_time, due))
+
+    def time_at(self, place: int) -> int:
+        """Return the stream time at an event; behind the last, that after the chunk."""
+        return int(self.chunk.stream_time[place]) if place < len(self.chunk) else self.chunk.clock
+
+    def time_of(self, place: Place) -> int:
+        """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
+        return min(place.due, self.time_at(place.at))
+
+    def want(self, place: Place, key: str, tick: int, since: int) -> None:
+        """Want a score at a tick and 60 s later, because of what is told at a place."""
+        self.stream.wanted.add(key, tick, since)
+        for when in (tick, tick + EFFECT_MS):
+            self._wanted[key, when] = place
+
+    def scored(self, place: Place, key: str, tick: int, score: float | None, *, first: bool | None = None) -> None:
+        """Tell a score that was wanted; never before what it was wanted for."""
+        since = self._wanted.get((key, tick), place)
+        if since > place:
+            place, first = since, None
+        self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
+
+    def session_of(self, key: str) -> int | None:
+        """Return the chunk's number of a session, if it has events in it."""
+        if self._sessions is None:
+            self._sessions = {key: number for number, key in enumerate(self.chunk.sessions)}
+        return self._sessions.get(key)
+
+
+def _order(told: tuple[int, int, bool, Cue]) -> tuple[int, int, bool]:
+    return told[:3]
+
+
+def session_key(tenant: str, session: str) -> str:
+    """Return the key of a session, as chunks name it."""
+    return f"{tenant}{SEPARATOR}{session}"
+
+
+def parts(key: str) -> tuple[str, str]:
+    """Return tenant and session of a key."""
+    tenant, session = key.split(SEPARATOR)
+    return tenant, session
