@@ -70,6 +70,9 @@ $$;
 DO $$
 DECLARE
     wanted record;
+    part text;
+    told text;
+    comments jsonb;
 BEGIN
     IF to_regclass('timescaledb_information.continuous_aggregates') IS NULL
         OR current_setting('timescaledb.license') <> 'timescale'
@@ -136,12 +139,26 @@ BEGIN
             WHERE known.view_schema = current_schema() AND known.view_name = rollups.name
         )
     LOOP
+        SELECT jsonb_object_agg(attname, col_description(attrelid, attnum))
+            || jsonb_build_object('', obj_description(attrelid, 'pg_class'))
+        INTO comments
+        FROM pg_attribute
+        WHERE attrelid = to_regclass(wanted.name) AND attnum > 0 AND NOT attisdropped
+        GROUP BY attrelid;
         EXECUTE format('DROP TABLE IF EXISTS %I CASCADE', wanted.name);
         EXECUTE format(
             'CREATE MATERIALIZED VIEW %I WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS %s '
             'WITH NO DATA',
             wanted.name, wanted.query
         );
+        FOR part, told IN SELECT * FROM jsonb_each_text(comments)
+        LOOP
+            IF part = '' THEN
+                EXECUTE format('COMMENT ON VIEW %I IS %L', wanted.name, told);
+            ELSE
+                EXECUTE format('COMMENT ON COLUMN %I.%I IS %L', wanted.name, part, told);
+            END IF;
+        END LOOP;
     END LOOP;
     DELETE FROM rollup_changes;
     DELETE FROM rollup_claims;

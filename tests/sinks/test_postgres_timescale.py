@@ -62,7 +62,8 @@ def test_the_tables_and_the_width_of_their_chunks(timescale_db: str) -> None:
     found = ask(
         timescale_db,
         "SELECT hypertable_name::text, column_name::text, extract(day FROM time_interval)::int "
-        "FROM timescaledb_information.dimensions",
+        "FROM timescaledb_information.dimensions WHERE hypertable_name = ANY (%s)",
+        [*HYPERTABLES],
     )
     assert {column for _, column, _ in found} == {"ts"}
     widths = {name: days for name, _, days in found}
