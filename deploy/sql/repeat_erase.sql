@@ -171,11 +171,10 @@ BEGIN
         GET DIAGNOSTICS removed = ROW_COUNT;
         RETURN NEXT;
     END LOOP;
-    -- What a whole session was shown stays, but for the name in it.
+    -- What a whole session was shown stays, but for the name in it; and what a person approved, but for who did.
     place := 'interventions';
     removed := 0;
-    UPDATE interventions SET content = NULL WHERE tenant_id = tenant AND attune_names(content, person);
-    GET DIAGNOSTICS changed = ROW_COUNT;
+    changed := attune_unname(tenant, person, NULL);
     RETURN NEXT;
 END
 $$;
@@ -220,7 +219,7 @@ BEGIN
         VALUES
             ('emotions', 'user_id = $2', 'user_id = $1, evidence = ''{}'''),
             ('interventions', 'user_id = $2 OR trigger_kind = ''emotion'' AND recipient = $2',
-                'user_id = $1, recipient = $1, content = NULL, trigger_id = attune_new_id(trigger_id)'),
+                'user_id = $1, recipient = $1, content = NULL, why = '''', trigger_id = attune_new_id(trigger_id)'),
             ('intervention_outcomes', 'user_id = $2',
                 'user_id = $1, intervention_id = attune_new_id(intervention_id)'),
             ('agent_performance', 'user_id = $2 OR trigger_kind = ''emotion'' AND recipient = $2',
@@ -251,7 +250,7 @@ BEGIN
         VALUES
             ('engagement_metrics', ', id = attune_new_id(id)'), ('anomalies', ', id = attune_new_id(id)'),
             ('sessions', ', id = attune_new_id(id)'), ('emotions', ''),
-            ('interventions', ', id = attune_new_id(id), content = NULL, recipient = CASE '
+            ('interventions', ', id = attune_new_id(id), content = NULL, why = '''', recipient = CASE '
                 'WHEN recipient = session_id THEN attune_new_session(session_id) ELSE recipient END'),
             ('intervention_outcomes', ''),
             ('agent_performance', ', id = attune_new_id(id), recipient = CASE '
@@ -265,9 +264,24 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     place := 'interventions';
-    UPDATE interventions SET content = NULL WHERE tenant_id = tenant AND attune_names(content, person);
-    GET DIAGNOSTICS changed = ROW_COUNT;
+    changed := attune_unname(tenant, person, stranger);
     RETURN NEXT;
+END
+$$;
+
+-- Take a person's name out of others' interventions, and return of how many.
+CREATE OR REPLACE FUNCTION attune_unname(tenant text, person text, stranger text) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    touched bigint;
+BEGIN
+    UPDATE interventions
+    SET content = CASE WHEN attune_names(content, person) THEN NULL ELSE content END,
+        decided_by = CASE WHEN decided_by = person THEN stranger ELSE decided_by END
+    WHERE tenant_id = tenant AND (attune_names(content, person) OR decided_by = person);
+    GET DIAGNOSTICS touched = ROW_COUNT;
+    RETURN touched;
 END
 $$;
 
@@ -317,5 +331,5 @@ $$;
 
 REVOKE ALL ON FUNCTION
     attune_stored_in, attune_names, attune_payload, attune_mentions, attune_erase_tenant, attune_erase_person,
-    attune_estrange, attune_rewrite, attune_new_id, attune_new_session
+    attune_estrange, attune_unname, attune_rewrite, attune_new_id, attune_new_session
     FROM PUBLIC;

@@ -27,7 +27,7 @@ COMMENT ON VIEW analytics.suppressed_by_reason IS 'Interventions that were suppr
 COMMENT ON COLUMN analytics.suppressed_by_reason.tenant_id IS 'The tenant.';
 COMMENT ON COLUMN analytics.suppressed_by_reason.hour IS 'The hour''s beginning, UTC, event time.';
 COMMENT ON COLUMN analytics.suppressed_by_reason.intervention IS 'What was not done, such as discount_modal or poll.';
-COMMENT ON COLUMN analytics.suppressed_by_reason.reason IS 'disabled, low_confidence, quiet_hours, cooldown, rate_limit, budget, outranked, holdout or approval.';
+COMMENT ON COLUMN analytics.suppressed_by_reason.reason IS 'disabled, low_confidence, quiet_hours, cooldown, rate_limit, budget, outranked, holdout or pending_limit.';
 COMMENT ON COLUMN analytics.suppressed_by_reason.suppressed IS 'How often it was suppressed for this reason, count from 1.';
 COMMENT ON COLUMN analytics.suppressed_by_reason.decisions IS 'How often this intervention was considered in the hour, count from 1.';
 COMMENT ON COLUMN analytics.suppressed_by_reason.share IS 'suppressed / decisions, 0..1.';

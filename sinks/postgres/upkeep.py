@@ -5,6 +5,7 @@ so that it may be broken off and run again. Where TimescaleDB is, its own jobs s
 once.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ STEP = 50
 LOCK = 0x61747475_6E66
 """The advisory lock of which there is one for each database, beside that of migrate."""
 
+PATIENCE_S = 600.0
+"""How long a retain or an erasure waits for a refresh to end; a refresh that finds another leaves the work to it."""
+
 
 @dataclass(frozen=True)
 class Touched:
@@ -94,7 +98,7 @@ def retain(
     if rollup_days is not None:
         plan += [(table, clock, today - timedelta(days=rollup_days)) for table, clock in KEPT.items()]
     gone: dict[str, int] = {}
-    with _working(conninfo, "retaining") as connection:
+    with _working(conninfo, "retaining", PATIENCE_S) as connection:
         _refresh(connection, progress)
         if raw_days is not None:
             connection.execute("SELECT attune_move_horizon(%s)", [today - timedelta(days=raw_days)])
@@ -128,7 +132,7 @@ def erase_person(
 
 
 def _erase(conninfo: str, call: str, values: tuple[str | bool, ...], dry_run: bool) -> list[Touched]:
-    with _working(conninfo, "erasing") as connection:
+    with _working(conninfo, "erasing", PATIENCE_S) as connection:
         with connection.transaction(force_rollback=dry_run):
             rows = connection.execute(call.encode(), values).fetchall()
         if not dry_run:
@@ -141,12 +145,18 @@ def _erase(conninfo: str, call: str, values: tuple[str | bool, ...], dry_run: bo
 
 
 @contextmanager
-def _working(conninfo: str, doing: str) -> Iterator[Connection]:
-    """Give a connection that nobody else works beside; errors say what was being done."""
+def _working(conninfo: str, doing: str, wait_s: float = 0.0) -> Iterator[Connection]:
+    """Give a connection that nobody else works beside; errors say what was being done.
+
+    Raises TransientError when another holds the database for longer than ``wait_s``.
+    """
+    deadline = time.monotonic() + wait_s
     connection = connect(conninfo, statement_timeout_s=None, autocommit=True)
     try:
-        if connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() != (True,):
-            raise TransientError(f"{doing}: another refresh, retain or erase is at work on this database")
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK]).fetchone() != (True,):
+            if time.monotonic() >= deadline:
+                raise TransientError(f"{doing}: another refresh, retain or erase is at work on this database")
+            time.sleep(0.1)
         yield connection
     except psycopg.Error as error:
         raise meaning(error, doing) from error

@@ -166,6 +166,20 @@ def test_a_name_in_what_others_were_shown_is_taken_out(own_day: Filled) -> None:
     assert naming(db, "only-here") == {}
 
 
+@pytest.mark.parametrize("pseudonymise", [False, True])
+def test_who_approved_is_a_person_too(own_day: Filled, pseudonymise: bool) -> None:
+    db = own_day.owner
+    ((there,),) = ask(db, "SELECT count(*) FROM interventions WHERE tenant_id = 'acme' AND decided_by = 'ops-1'")
+    assert there > 0
+    assert erase_person(db, "acme", "ops-1", pseudonymise=pseudonymise) == [Touched("interventions", 0, there)]
+    ((left, kept),) = ask(
+        db,
+        "SELECT count(*) FILTER (WHERE decided_by = 'ops-1'), count(decided_by) FROM interventions "
+        "WHERE tenant_id = 'acme'",
+    )
+    assert (left, kept) == (0, there if pseudonymise else 0)
+
+
 def test_another_tenants_user_of_the_same_name_is_somebody_else(own_day: Filled) -> None:
     db = own_day.owner
     user, _ = somebody(db)

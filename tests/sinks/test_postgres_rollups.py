@@ -1,6 +1,7 @@
 """Sums by minute, hour and day are those of the rows, however these came, changed and went."""
 
 import threading
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -150,6 +151,12 @@ def test_one_refresh_at_a_time(db: str) -> None:
         other.execute("SELECT pg_advisory_lock(%s)", [LOCK])
         with pytest.raises(TransientError, match="another refresh, retain or erase is at work"):
             refresh(db)
+        with ThreadPoolExecutor() as pool:
+            waiting = pool.submit(retain, db, None, None)
+            time.sleep(0.3)
+            assert not waiting.done()
+            other.close()
+            assert waiting.result(60) == {}
     refresh(db)
 
 
