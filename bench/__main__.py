@@ -11,6 +11,7 @@ NAMES = {
     "memory": "what sessions and users take, what a tick of 100,000 sessions costs, the recovery folder over a day",
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
+    "beacon": "a rage click at the collector to help_chat at its page, in the demo",
     "answers": "chat answers through confidence and routing, by script and by length",
     "interventions": "emotions and scores through the governor and the ledger",
     "database": "engagement rows into PostgreSQL through the sink, beside a bare COPY",

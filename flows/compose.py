@@ -21,6 +21,7 @@ from schemas.errors import ConfigError, TransientError
 from schemas.registry import OUTBOUND
 from sinks.kafka import Delivery, KafkaSink
 from sinks.postgres import PostgresSink, preflight
+from sinks.websocket.access import own_origins
 from sinks.websocket.gateway import Gateway
 from sinks.websocket.sink import WebsocketSink
 from sources.kafka import KafkaSource, Position, Status, check_writable
@@ -38,10 +39,11 @@ NO_CHANNEL: Final = frozenset(entry.topic for entry in OUTBOUND.values() if entr
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A flow that is ready to run, and what to tell whoever started it."""
+    """A flow that is ready to run, what to tell whoever started it, and the origins of the gateway's own page."""
 
     flow: Dataflow
     told: tuple[str, ...]
+    origins: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def compose(
         else:
             raise ConfigError(f"flow {name!r}: expected conductor, archive or gateway")
         house.metrics()
-        yield Composed(flow, tuple(house.told))
+        yield Composed(flow, tuple(house.told), house.origins)
 
 
 def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, RecordSink]) -> Dataflow:
@@ -104,6 +106,7 @@ class _House:
     def __init__(self, settings: Settings, placement: Placement, stop: threading.Event, stack: ExitStack) -> None:
         self.settings = settings
         self.told: list[str] = []
+        self.origins: tuple[str, ...] = ()
         self._placement = placement
         self._stop = stop
         self._stack = stack
@@ -151,6 +154,7 @@ class _House:
         gateway.start()
         self._stack.callback(gateway.stop)
         self.told.append(f"dashboard  {gateway.url}")
+        self.origins = own_origins(self.settings.gateway.host, gateway.port)
         return WebsocketSink(gateway)
 
     def metrics(self) -> None:

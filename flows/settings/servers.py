@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from flows.settings.convert import conductor_config, emotion_rules, ms
+from flows.settings.convert import conductor_config, emotion_rules, ms, window_config
 from flows.settings.model import Database, Gateway, Kafka, Settings
 from flows.settings.secrecy import mask_text
 from flows.settings.show import secrets
@@ -20,6 +20,8 @@ from sinks.postgres import PostgresConfig
 from sinks.websocket.access import check_exposure, developer
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.limits import Limits
+from sources.collector.config import TOPICS as COLLECTED
+from sources.collector.config import CollectorConfig, Key
 from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
@@ -38,6 +40,8 @@ def check(settings: Settings) -> None:
         lambda: sink_config(settings.kafka),
         lambda: gateway_config(gateway),
         lambda: check_exposure(gateway.host, gateway.origins, developer, behind_proxy=gateway.behind_proxy),
+        # Without keys there is no collector: only who wants to run one must make some.
+        lambda: collector_config(settings) if settings.collector.keys else None,
     )
     faults = []
     for make in made:
@@ -66,6 +70,25 @@ def gateway_config(gateway: Gateway) -> GatewayConfig:
         behind_proxy=gateway.behind_proxy,
         origins=gateway.origins,
         limits=Limits(clients=gateway.max_clients),
+    )
+
+
+def collector_config(settings: Settings) -> CollectorConfig:
+    """Return where the collector listens and who may send.
+
+    Raises:
+        ConfigError: there is no key, or the address can be reached from outside without a proxy in front.
+    """
+    section = settings.collector
+    names = settings.kafka.topics
+    return CollectorConfig(
+        keys={
+            name: Key(key.tenant, frozenset(key.origins), key.events_per_s, key.burst)
+            for name, key in section.keys.items()
+        },
+        topics={kind: names.get(topic, topic) for kind, topic in COLLECTED.items()},
+        late_after_ms=window_config(settings.window).stream_delay_ms,
+        **section.model_dump(exclude={"keys"}),
     )
 
 

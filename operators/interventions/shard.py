@@ -17,7 +17,7 @@ from operators.interventions.policies import Policy
 from operators.interventions.records import counted, unknown
 from operators.interventions.rules import Rules
 from operators.interventions.state import Known, Recipient, Remembered, Session, pack, session_key, unpack
-from schemas.inbound import InterventionApproval, InterventionOutcome
+from schemas.inbound import MAX_TS, InterventionApproval, InterventionOutcome
 from schemas.outbound import Anomaly, DeadLetter, Emotion, Record
 
 _SCORES_KEPT_MS: Final = 2 * EFFECT_MS
@@ -211,7 +211,7 @@ class Interventions:
         changed = replace(record, status=status, reason=reason, by=event.by, why=why, ts=moment)
         if status != "fired":
             return [self._ledger.decide(known, changed)]
-        told = self._ledger.decide(known, replace(changed, expires_ts=moment + known.shown_for_ms))
+        told = self._ledger.decide(known, replace(changed, expires_ts=min(moment + known.shown_for_ms, MAX_TS)))
         if event.ts > record.ts:  # else the ticks of the trigger itself are told
             known.tick = covering_tick(event.ts)
         session = self._sessions.get(session_key(record.tenant_id, record.session_id))

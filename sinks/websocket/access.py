@@ -1,12 +1,12 @@
 """Who may come in: whose page may connect, what a connection may see, and where the port may be open at all."""
 
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request
 
 from schemas.errors import ConfigError
+from schemas.exposure import check_origins, check_plain, is_loopback
 from sinks.websocket.principal import Principal
 
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
@@ -37,29 +37,13 @@ def developer(request: Request) -> Principal:
     return Principal(tenant=None, role="developer")
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address to bind to, or comes from an address.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
-    [True, True, True, False, False]
-    """
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def check_exposure(host: str, origins: tuple[str, ...], authenticate: Authenticate, *, behind_proxy: bool) -> None:
     """Refuse settings under which strangers could read along, or nobody could.
 
     Raises:
         ConfigError: says which setting and what to do.
     """
-    if not is_loopback(host) and not behind_proxy:
-        raise ConfigError(
-            f"gateway.host: {host} can be reached from other machines, and the gateway itself speaks no TLS: put a"
-            " proxy that does in front and set gateway.behind_proxy = true, or use 127.0.0.1"
-        )
+    check_plain("gateway", host, behind_proxy=behind_proxy)
     if authenticate is developer and (behind_proxy or not is_loopback(host)):
         raise ConfigError(
             "gateway.behind_proxy: nobody is authenticated and every client would see all tenants: the gateway may"
@@ -70,10 +54,7 @@ def check_exposure(host: str, origins: tuple[str, ...], authenticate: Authentica
             "gateway.origins: behind a proxy the gateway can't know its own address: list the origins whose pages may"
             ' connect, such as "https://dashboard.example.org"'
         )
-    for origin in origins:
-        scheme, separator, rest = origin.partition("://")
-        if scheme not in ("http", "https") or not separator or not rest or set(rest) & set("/*?# "):
-            raise ConfigError(f'gateway.origins: expected "https://host" or "https://host:port", got "{origin}"')
+    check_origins("gateway.origins", origins)
 
 
 def own_origins(host: str, port: int) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ FILES: Final = {
     "/feed.js": ("feed.js", "text/javascript; charset=utf-8"),
     "/sessions.js": ("sessions.js", "text/javascript; charset=utf-8"),
     "/chart.js": ("chart.js", "text/javascript; charset=utf-8"),
+    "/attune.js": ("attune.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 """Every path that leads to a file; paths are compared, never put together."""
