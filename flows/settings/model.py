@@ -124,9 +124,9 @@ class Database(Section):
     max_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     max_age_s: Annotated[Number, Field(ge=0, le=60)] = 0.2
     close_s: Seconds = 10.0
-    raw_retention_days: Annotated[int | None, Field(ge=10, le=36_500), BeforeValidator(_off)] = 30
-    rollup_retention_days: Annotated[Days | None, BeforeValidator(_off)] = 730
-    columnstore_after_days: Annotated[Days | None, BeforeValidator(_off)] = 7
+    raw_retention_days: Annotated[int | None, Field(ge=10, le=36_500), BeforeValidator(off)] = 30
+    rollup_retention_days: Annotated[Days | None, BeforeValidator(off)] = 730
+    columnstore_after_days: Annotated[Days | None, BeforeValidator(off)] = 7
 
     @validates("rollup_retention_days")
     @classmethod
