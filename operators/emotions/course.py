@@ -50,9 +50,16 @@ class Course:
         self.stream = stream
         self.ended: dict[str, int] = {}
         self.gone: dict[str, None] = {}
+        self.session: list[int] = chunk.session.tolist()
+        self.user: list[int] = chunk.user.tolist()
+        self.starts: list[int] = []
         self._told: list[tuple[int, int, bool, Cue]] = []
         self._wanted: dict[tuple[str, int], Place] = {}
         self._sessions: dict[str, int] | None = None
+
+    def begin(self, starts: list[int]) -> None:
+        """Note when each of the chunk's sessions began (ms)."""
+        self.starts = starts
 
     def tell(self, place: Place, cue: Cue, *, first: bool | None = None) -> None:
         """Tell a cue at its place; what became due by then comes ``first``, then what the event there tells."""

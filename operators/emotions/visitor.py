@@ -19,7 +19,8 @@ class Visitor(msgspec.Struct, array_like=True, gc=False):
     ``turned`` holds the last value of a field that a pattern watches. ``marks`` are events on their way to a count, as
     [ts, event_id, what is compared], ``bursts`` the rules whose row of events has been told of. ``steps`` are how
     far a rule's ``after`` has come: for each of its patterns the newest row of events up to it, as [ts, event_id].
-    ``waits`` are [due, event ids]. ``shown`` is when each rule last told something.
+    ``waits`` are [due, event ids]. ``shown`` is when each rule last told something. ``alarms`` has a bit for each rule
+    for whose wait an alarm is set, ``due`` is a time before which no wait runs out; neither outlives a restart.
     """
 
     user_id: str
@@ -36,6 +37,8 @@ class Visitor(msgspec.Struct, array_like=True, gc=False):
     steps: dict[int, list[Any]] = msgspec.field(default_factory=dict)
     waits: dict[int, list[Any]] = msgspec.field(default_factory=dict)
     shown: dict[int, int] = msgspec.field(default_factory=dict)
+    alarms: int = 0
+    due: int = 0
 
     def is_repeat(self, event_id: str, ts: int, lateness_ms: int) -> bool:
         """Remember an event; True if it was there already.
@@ -43,7 +46,7 @@ class Visitor(msgspec.Struct, array_like=True, gc=False):
         A repeat has the same time, so an id is needed only while an event of its time would still be accepted.
         """
         seen = self.seen
-        if seen.get(event_id) == ts:
+        if event_id in seen and seen[event_id] == ts:
             return True
         if len(seen) >= _FEW:
             oldest = max(ts, self.last) - lateness_ms - PANE_MS

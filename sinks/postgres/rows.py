@@ -67,6 +67,11 @@ class Column:
     path: str
     nullable: bool
 
+    @property
+    def sent(self) -> Kind:
+        """The type that a row's value is sent as: a time is the number that it is on PostgreSQL's side of the wire."""
+        return Kind.COUNT if self.kind is Kind.TIME else self.kind
+
 
 @dataclass(frozen=True)
 class Table:
