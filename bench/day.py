@@ -38,6 +38,7 @@ from schemas.outbound import (
 from schemas.registry import type_of
 from sinks.postgres import refresh
 from sinks.postgres.rows import TABLES
+from sinks.postgres.store import STATEMENTS
 
 START = 1_772_409_600_000
 """2026-03-02, a Monday, 00:00 UTC."""
@@ -334,7 +335,7 @@ def _copy(connection: psycopg.Connection[Any], waiting: dict[str, list[Record]],
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in table.columns)
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(table.name), names)
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.set_types([column.sent.value for column in table.columns])
+            copy.set_types(STATEMENTS[kind].types)
             for record in records:
                 copy.write_row(table.row(record))
         counts[table.name] += len(records)

@@ -59,7 +59,7 @@ def stream(load: Load, count: int) -> Iterator[tuple[bytes, int]]:
         event_id = f"{load.prefix}{i:08x}{rng.getrandbits(32):08x}"
         about = (event_id, "tenant-1", f"{load.prefix}session-{session:06d}", user, ts)
         if load.telemetry and rng.random() < load.telemetry:
-            yield msgspec.json.encode(visit(rng, *about)), ts
+            yield msgspec.json.encode(visit(rng, dict(zip(_ABOUT, about, strict=True)))), ts
         else:
             yield msgspec.json.encode(event(rng, *about)), ts
 
@@ -80,29 +80,41 @@ _NAMES, _SHARES = zip(*PAGES, strict=True)
 _ELEMENTS = ("menu", "buy-button", "image-3", "price-tag", "reviews", "newsletter", "link-17", "size-9")
 
 
-def visit(rng: Random, *about: Any) -> Event:
+def visit(rng: Random, about: dict[str, Any]) -> Event:
     """Return what a visitor's page sends: pointer and scrolling most of all, then clicks, hovers and views."""
-    kind, page = rng.random(), rng.choices(_NAMES, _SHARES)[0]
-    if kind < 0.30:
-        return Pointer(*about, rng.expovariate(1 / 500), rng.expovariate(1 / 600), page)
-    if kind < 0.55:
-        return Scroll(*about, rng.random(), rng.expovariate(1 / 600), "down" if rng.random() < 0.8 else "up", page)
-    if kind < 0.72:
-        effect = rng.random() < 0.97
-        return Click(*about, rng.choice(_ELEMENTS), rng.random() * 1200, rng.random() * 700, page, effect)
-    if kind < 0.84:
-        return Hover(*about, rng.choice(_ELEMENTS), int(rng.expovariate(1 / 700)), page)
-    if kind < 0.95:
-        return PageView(*about, f"https://shop.example/{page}/{rng.randrange(50)}", page)
-    if kind < 0.97:
-        return Field(*about, rng.choice(("email", "street", "card-number")), rng.randrange(9_000), True, "checkout")
-    if kind < 0.985:
-        return Cart(*about, rng.choice(("add", "view", "remove")))
-    if kind < 0.99:
-        return Search(*about, "lamp", rng.randrange(40))
-    if kind < 0.995:
-        return Checkout(*about, rng.choice(("start", "payment", "complete")))
-    return ExitIntent(*about, rng.choice(("top", "side", "back")), page)
+    page: Page = rng.choices(_NAMES, _SHARES)[0]
+    where = {**about, "page": page}
+    made: Event
+    match rng.choices(_KINDS, _OFTEN)[0]:
+        case "pointer":
+            made = Pointer(**where, velocity=rng.expovariate(1 / 500), deceleration=rng.expovariate(1 / 600))
+        case "scroll":
+            direction: Any = "down" if rng.random() < 0.8 else "up"
+            made = Scroll(**where, depth=rng.random(), velocity=rng.expovariate(1 / 600), direction=direction)
+        case "click":
+            x, y, effect = rng.random() * 1200, rng.random() * 700, rng.random() < 0.97
+            made = Click(**where, element=rng.choice(_ELEMENTS), x=x, y=y, effect=effect)
+        case "hover":
+            made = Hover(**where, element=rng.choice(_ELEMENTS), duration_ms=int(rng.expovariate(1 / 700)))
+        case "view":
+            made = PageView(**where, url=f"https://shop.example/{page}/{rng.randrange(50)}")
+        case "field":
+            field = rng.choice(("email", "street", "card-number"))
+            made = Field(**where, field=field, duration_ms=rng.randrange(9_000), filled=True)
+        case "cart":
+            made = Cart(**about, action=rng.choice(("add", "view", "remove")))
+        case "search":
+            made = Search(**about, query="lamp", results=rng.randrange(40))
+        case "checkout":
+            made = Checkout(**about, step=rng.choice(("start", "payment", "complete")))
+        case _:
+            made = ExitIntent(**where, edge=rng.choice(("top", "side", "back")))
+    return made
+
+
+_KINDS = ("pointer", "scroll", "click", "hover", "view", "field", "cart", "search", "checkout", "exit")
+_OFTEN = (0.30, 0.25, 0.17, 0.12, 0.11, 0.02, 0.015, 0.005, 0.005, 0.005)
+_ABOUT = ("event_id", "tenant_id", "session_id", "user_id", "ts")
 
 
 def payloads(load: Load, count: int) -> tuple[list[bytes], list[int]]:

@@ -104,11 +104,11 @@ class Diagnosis:
         others = self._others(chunk, flags, boundaries)
         others.reverse()
         watched = chunk.watched
-        for i, at in enumerate(watched.at):
+        for at, event, mask in zip(watched.at, watched.events, watched.masks, strict=True):
             while others and (others[-1].place, others[-1].what) < (at, _What.WATCHED):
                 self._other(course, others.pop(), boundaries, rows)
             if flags[at]:
-                self._watch(course, at, watched.events[i], watched.masks[i])
+                self._watch(course, at, event, mask)
         while others:
             self._other(course, others.pop(), boundaries, rows)
         self._sessions.took(chunk, places, rows)
@@ -166,36 +166,34 @@ class Diagnosis:
     def _watch(self, course: Course, at: int, event: Event, mask: int) -> None:
         """Take an event that some rule asks for."""
         session = course.session[at]
-        key = course.chunk.sessions[session]
-        visitor = self._visitor(key, course.user[at], event.user_id)
+        of_session = course.visitors[session]
+        if of_session is None:
+            of_session = course.visitors[session] = self._visitors.setdefault(course.chunk.sessions[session], {})
+        digest = course.user[at]
+        visitor = of_session.get(digest)
+        if visitor is None:
+            visitor = of_session[digest] = Visitor(event.user_id, digest)
         if visitor.is_repeat(event.event_id, event.ts, self._config.lateness_ms):
             return
         waited = bool(visitor.waits)
         if waited:
-            self._due(course, key, visitor, at)
+            self._due(course, course.chunk.sessions[session], visitor, at)
         if mask == OBSERVED:
             self._matcher.hear(visitor, event.ts)
-            self._tell(course, key, Place(at, AT_EVENT), observed(event))  # type: ignore[arg-type]  # its mask says so
+            self._tell(course, course.chunk.sessions[session], Place(at, AT_EVENT), observed(event))  # type: ignore[arg-type]  # its mask says so
         elif shown := self._matcher.feed(visitor, event, mask, course.starts[session]):
+            key = course.chunk.sessions[session]
             emotions = (emotion(key, visitor.user_id, found) for found in shown)
             self._tell(course, key, Place(at, AT_EVENT), *emotions)
         if waited or visitor.waits:
-            self._wait(course.stream, key, visitor)
+            self._wait(course.stream, course.chunk.sessions[session], visitor)
 
     def _due(self, course: Course, key: str, visitor: Visitor, at: int) -> None:
         """Tell what has failed to follow by the time of an event."""
         chunk = course.chunk
         until = max(int(chunk.stream_time[at]) - self._config.stream_delay_ms, int(chunk.ts[at]) - 1)
-        self._wake(course, key, visitor, until, course.starts[chunk.session[at]], at)
-
-    def _visitor(self, key: str, digest: int, user_id: str) -> Visitor:
-        of_session = self._visitors.get(key)
-        if of_session is None:
-            of_session = self._visitors[key] = {}
-        visitor = of_session.get(digest)
-        if visitor is None:
-            visitor = of_session[digest] = Visitor(user_id, digest)
-        return visitor
+        if until >= visitor.due:
+            self._wake(course, key, visitor, until, course.starts[course.session[at]], at)
 
     def _reply(self, course: Course, reply: Reply) -> None:
         event = reply.event
@@ -214,7 +212,10 @@ class Diagnosis:
     def _wait(self, stream: Stream, key: str, visitor: Visitor) -> None:
         """Keep the list of those who wait, and their alarms, as the visitor's last event left them."""
         if visitor.waits:
-            self._waiting.setdefault(key, {})[visitor.digest] = visitor
+            of_session = self._waiting.get(key)
+            if of_session is None:
+                of_session = self._waiting[key] = {}
+            of_session[visitor.digest] = visitor
             stream.alarms.set(key, visitor)
         elif (of_session := self._waiting.get(key)) is not None:
             of_session.pop(visitor.digest, None)
@@ -257,6 +258,7 @@ class Diagnosis:
         for visitor in self._waiting.pop(key, {}).values():
             self._wake(course, key, visitor, until, start, place.at)
         self._visitors.pop(key, None)
+        course.forget(key)
         course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_of(place)))
         for tick in course.stream.wanted.over(key, ended):
             course.scored(place, key, tick, None)

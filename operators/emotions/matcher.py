@@ -7,7 +7,7 @@ cost.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -33,14 +33,19 @@ class Shown:
     evidence: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Plan:
     """What an event of a mask has to go through: which waits it stops, what it may complete, what it is a step of."""
 
     settles: bool
     stopped: tuple[int, ...]
     completes: tuple[tuple[Rule, Step], ...]
-    follows: tuple[tuple[Rule, int], ...]
+    follows: tuple[tuple[Rule, Callable[[Visitor, Any], None]], ...]
+
+    @cached_property
+    def idle(self) -> bool:
+        """Whether it stops waits at most."""
+        return not (self.settles or self.completes or self.follows)
 
 
 class Matcher:
@@ -50,7 +55,7 @@ class Matcher:
         self.rules = rules
         self._history = tuple(rules.patterns.history.items())
         self._of_past = sum(rules.patterns.history) | TRACKED
-        self._past: dict[int, tuple[tuple[int, History], ...]] = {}
+        self._look_back: dict[int, Callable[[Visitor, Any], _Plan]] = {}
         self._steps = {rule.number: _step_of(rule) for rule in rules.rules}
         self._stopped_by_anything = tuple(rule.number for rule in rules.rules if rule.unless_anything)
         self._same_pages = tuple(rule.number for rule in rules.rules if rule.same_pages)
@@ -65,19 +70,17 @@ class Matcher:
 
         Returns what it completes; None or nothing if it completes nothing.
         """
-        if mask & self._of_past:
-            mask = self._with_past(visitor, event, mask)
-        plan = self._plans.get(mask)
-        if plan is None:
-            plan = self._plan(mask)
-        ts = event.ts
-        if ts > visitor.last:  # noqa: PLR1730  half the time of a call of max, for every event
-            visitor.last = ts
-        waits = visitor.waits
-        if waits:
+        look_back = self._look_back.get(mask)
+        if look_back is None:
+            look_back = self._look_back[mask] = self._looking_back(mask)
+        plan = look_back(visitor, event)
+        visitor.last = max(visitor.last, event.ts)
+        if visitor.waits:
             for number in plan.stopped:
-                if number in waits:
-                    del waits[number]
+                visitor.waits.pop(number, None)
+        return None if plan.idle else self._go_through(plan, visitor, event, start)
+
+    def _go_through(self, plan: _Plan, visitor: Visitor, event: Event, start: int) -> list[Shown] | None:
         if plan.settles:
             self._settle(visitor)
         out: list[Shown] | None = None
@@ -88,15 +91,14 @@ class Matcher:
             if evidence is None:
                 continue
             if rule.for_ms:
-                if rule.number not in waits:
-                    waits[rule.number] = [ts + rule.for_ms, evidence]
+                _wait(visitor, rule, event.ts, evidence)
             else:
                 out = out or []
-                self._show(rule, visitor, ts, evidence, start, out)
-        for rule, stage in plan.follows:
+                self._show(rule, visitor, event.ts, evidence, start, out)
+        for rule, follow in plan.follows:
             # An event that was used up by what it completed begins nothing of the same rule.
             if out is None or rule.after_lasts or all(found.rule is not rule for found in out):
-                _follow(visitor, rule.number, stage, event)
+                follow(visitor, event)
         return out
 
     def hear(self, visitor: Visitor, ts: int) -> None:
@@ -107,11 +109,14 @@ class Matcher:
 
     def wake(self, visitor: Visitor, until: int, start: int) -> list[Shown]:
         """Return what has failed to follow by ``until`` (ms, included), in the order of time."""
-        due = [(when, number) for number, (when, _) in visitor.waits.items() if when <= until]
         out: list[Shown] = []
+        if until < visitor.due:
+            return out
+        due = [(when, number) for number, (when, _) in visitor.waits.items() if when <= until]
         for when, number in sorted(due):
             _, evidence = visitor.waits.pop(number)
             self._show(self.rules.rules[number], visitor, when, evidence, start, out)
+        visitor.due = min((when for when, _ in visitor.waits.values()), default=0)
         return out
 
     def _show(self, rule: Rule, visitor: Visitor, ts: int, evidence: list[str], start: int, out: list[Shown]) -> None:
@@ -127,41 +132,48 @@ class Matcher:
         visitor.shown[rule.number] = ts
         out.append(Shown(rule, ts, confidence or 0.0, evidence))
         if rule.once_per_burst:
-            visitor.bursts.append(rule.number)
-        elif rule.count > 1:
+            visitor.bursts |= 1 << rule.number
+        elif rule.count > 1 or not rule.after_lasts:
             visitor.marks.pop(rule.number, None)
-        elif rule.after and not rule.after_lasts:
-            visitor.steps.pop(rule.number, None)
 
     def _settle(self, visitor: Visitor) -> None:
         visitor.settled = True
         for rule in self.rules.rules:
             if rule.until_settled:
-                for kept in (visitor.marks, visitor.steps, visitor.waits):
-                    kept.pop(rule.number, None)
+                visitor.marks.pop(rule.number, None)
+                visitor.waits.pop(rule.number, None)
 
-    def _with_past(self, visitor: Visitor, event: Event, mask: int) -> int:
-        """Turn the bits that depend on the past into those of their patterns, where they hold, and take the event in.
+    def _looking_back(self, mask: int) -> Callable[[Visitor, Any], _Plan]:
+        """Return what finds the plan of an event of this mask in the light of what its user did before."""
+        past = [(bit, entry) for bit, entry in self._history if mask & bit]
+        bare = mask & ~self._of_past
+        if not mask & self._of_past:
+            plan = self._plan(bare)
+            return lambda _, __: plan
+        if [entry.kind for _, entry in past] == ["turned"]:
+            bit, entry = past[0]
+            return _turning(bit, attrgetter(entry.field), self._plan(bare), self._plan(bare | entry.bit))
+        return lambda visitor, event: self._plan(self._with_past(visitor, event, bare, past))
 
-        Where they don't, ``returned`` interrupts the going to and fro between two pages.
+    def _with_past(self, visitor: Visitor, event: Event, mask: int, past: list[tuple[int, History]]) -> int:
+        """Add the bits that depend on the past where they hold, and take the event in.
+
+        A view that leads elsewhere than back interrupts the going to and fro between two pages.
         """
-        found = self._past.get(mask)
-        if found is None:
-            found = self._past[mask] = tuple((bit, past) for bit, past in self._history if mask & bit)
         is_view = type(event) is PageView
-        place = f"{event.page} {path_of(event.url)}" if is_view else ""  # type: ignore[attr-defined]  # its type says so
-        for bit, past in found:
-            if past.kind == "turned":
-                value = getattr(event, past.field)
+        place = _place(event.page, event.url) if is_view else ""  # type: ignore[attr-defined]  # its type says so
+        for bit, entry in past:
+            if entry.kind == "turned":
+                value = getattr(event, entry.field)
                 if visitor.turned.get(bit, value) != value:
-                    mask |= past.bit
+                    mask |= entry.bit
                 visitor.turned[bit] = value
-            elif past.kind == "came_from":
-                if visitor.page in past.pages:
-                    mask |= past.bit
+            elif entry.kind == "came_from":
+                if visitor.page in entry.pages:
+                    mask |= entry.bit
             elif place != visitor.place:
                 if place == visitor.before:
-                    mask |= past.bit
+                    mask |= entry.bit
                 else:
                     for number in self._same_pages:
                         visitor.marks.pop(number, None)
@@ -169,7 +181,7 @@ class Matcher:
             visitor.page = event.page  # type: ignore[attr-defined]  # as above
             if place != visitor.place:
                 visitor.before, visitor.place = visitor.place, place
-        return mask & ~self._of_past
+        return mask
 
     def _bits_of(self, rules: Iterable[Rule]) -> int:
         bits = 0
@@ -180,13 +192,16 @@ class Matcher:
         return bits
 
     def _plan(self, mask: int) -> _Plan:
+        plan = self._plans.get(mask)
+        if plan is not None:
+            return plan
         plan = self._plans[mask] = _Plan(
             settles=bool(mask & self.rules.settled_by),
             stopped=tuple(r.number for r in self.rules.rules if r.unless_anything or r.unless & mask),
             completes=tuple((rule, self._steps[rule.number]) for rule in self.rules.rules if rule.on & mask),
             # The last step first: an event that is two steps of a rule is not both at once.
             follows=tuple(
-                (rule, stage)
+                (rule, _follow(rule, stage))
                 for rule in self.rules.rules
                 for stage in reversed(range(len(rule.after)))
                 if rule.after[stage] & mask
@@ -195,7 +210,17 @@ class Matcher:
         return plan
 
 
-_paths: dict[str, str] = {}
+_places: dict[tuple[str, str], str] = {}
+
+
+def _place(page: str, url: str) -> str:
+    """Return what tells a page from others: its kind and its path."""
+    place = _places.get((page, url))
+    if place is None:
+        if len(_places) >= _PATHS:
+            _places.clear()
+        place = _places[page, url] = f"{page} {path_of(url)}"
+    return place
 
 
 def path_of(url: str) -> str:
@@ -204,23 +229,47 @@ def path_of(url: str) -> str:
     >>> path_of("https://shop.example/shoes/?size=9#top")
     'https://shop.example/shoes'
     """
-    path = _paths.get(url)
-    if path is None:
-        if len(_paths) >= _PATHS:
-            _paths.clear()
-        path = _paths[url] = url.partition("?")[0].partition("#")[0].rstrip("/")
-    return path
+    return url.partition("?")[0].partition("#")[0].rstrip("/")
 
 
-def _follow(visitor: Visitor, number: int, stage: int, event: Event) -> None:
-    """Take an event as one of a rule's ``after``, if those before it have come."""
-    steps = visitor.steps.get(number)
-    if steps is None:
-        steps = visitor.steps[number] = []
-    if stage > len(steps):
-        return
-    row = [*(steps[stage - 1] if stage else ()), [event.ts, event.event_id]]
-    steps[stage : stage + 1] = [row]
+def _turning(bit: int, field: Callable[[Any], Any], same: _Plan, turned: _Plan) -> Callable[[Visitor, Any], _Plan]:
+    """Return what tells by one field whether an event turns from the one before: the most frequent look back."""
+
+    def look(visitor: Visitor, event: Any) -> _Plan:
+        value, before = field(event), visitor.turned.get(bit)
+        if before == value:
+            return same
+        visitor.turned[bit] = value
+        return same if before is None else turned
+
+    return look
+
+
+def _wait(visitor: Visitor, rule: Rule, ts: int, evidence: list[str]) -> None:
+    waits = visitor.waits
+    due = ts + rule.for_ms
+    if rule.number not in waits:
+        visitor.due = min(due, visitor.due) if waits else due
+        waits[rule.number] = [due, evidence]
+
+
+def _follow(rule: Rule, stage: int) -> Callable[[Visitor, Any], None]:
+    """Return what takes an event as one of a rule's ``after``, if those before it have come."""
+    number = rule.number
+    if len(rule.after) == 1:
+
+        def first(visitor: Visitor, event: Event) -> None:
+            visitor.marks[number] = [((event.ts, event.event_id),)]
+
+        return first
+
+    def next_(visitor: Visitor, event: Event) -> None:
+        rows = visitor.marks.setdefault(number, [])
+        if stage <= len(rows):
+            row = (*(rows[stage - 1] if stage else ()), (event.ts, event.event_id))
+            rows[stage : stage + 1] = [row]
+
+    return next_
 
 
 def _step_of(rule: Rule) -> Step:
@@ -243,10 +292,10 @@ def _alone(_: Visitor, event: Event) -> list[str]:
 
 
 def _after(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
-    steps = visitor.steps.get(rule.number)
-    if steps is None or len(steps) < len(rule.after) or event.ts - steps[-1][0][0] > rule.within_ms:
+    rows = visitor.marks.get(rule.number)
+    if rows is None or len(rows) < len(rule.after) or event.ts - rows[-1][0][0] > rule.within_ms:
         return None
-    return [*(name for _, name in steps[-1]), event.event_id]
+    return [*(name for _, name in rows[-1]), event.event_id]
 
 
 def _near(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
@@ -254,18 +303,17 @@ def _near(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
     ts, x, y = event.ts, getattr(event, "x", 0.0), getattr(event, "y", 0.0)
     marks = visitor.marks.get(rule.number)
     if marks is None:
-        visitor.marks[rule.number] = [[ts, event.event_id, x, y]]
+        visitor.marks[rule.number] = [(ts, event.event_id, x, y)]
         return None
     then, _, at_x, at_y = marks[-1]
     if abs(ts - then) > rule.gap_ms or abs(x - at_x) + abs(y - at_y) > rule.gap_px:
-        marks[:] = [[ts, event.event_id, x, y]]
-        if rule.number in visitor.bursts:
-            visitor.bursts.remove(rule.number)
+        marks[:] = [(ts, event.event_id, x, y)]
+        visitor.bursts &= ~(1 << rule.number)
         return None
-    marks.append([ts, event.event_id, x, y])
+    marks.append((ts, event.event_id, x, y))
     if len(marks) > rule.count:
         del marks[0]
-    if len(marks) < rule.count or rule.number in visitor.bursts:
+    if len(marks) < rule.count or visitor.bursts >> rule.number & 1:
         return None
     return [mark[1] for mark in marks]
 
@@ -278,7 +326,7 @@ def _counted(
     value = None if compared is None else compared(visitor, event)
     marks = visitor.marks.get(rule.number)
     if marks is None:
-        visitor.marks[rule.number] = [[ts, event.event_id, value]]
+        visitor.marks[rule.number] = [(ts, event.event_id, value)]
         return None
     if ts - marks[0][0] > rule.within_ms:
         marks[:] = [mark for mark in marks if ts - mark[0] <= rule.within_ms]
@@ -287,7 +335,7 @@ def _counted(
             marks.clear()
     elif rule.distinct:
         marks[:] = [mark for mark in marks if mark[2] != value]
-    marks.append([ts, event.event_id, value])
+    marks.append((ts, event.event_id, value))
     if len(marks) > rule.count:
         del marks[0]
     if len(marks) < rule.count:

@@ -17,6 +17,7 @@ from schemas.registry import type_of
 from sinks.postgres import migrate, preflight, refresh
 from sinks.postgres.migrations import FOLDER, read
 from sinks.postgres.rows import TABLES
+from sinks.postgres.store import STATEMENTS
 from tests.fix_postgres import ask
 
 NUMBERS = [migration.number for migration in read(FOLDER)]
@@ -52,7 +53,7 @@ def fill(conninfo: str) -> dict[str, list[Any]]:
             names = sql.SQL(", ").join(sql.Identifier(column.name) for _, column in kept)
             statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(table.name), names)
             with connection.cursor() as cursor, cursor.copy(statement) as writing:
-                writing.set_types([column.sent.value for _, column in kept])
+                writing.set_types([STATEMENTS[kind].types[at] for at, _ in kept])
                 for row in rows[kind]:
                     writing.write_row([row[at] for at, _ in kept])
             stored[table.name] = sorted(row[0] for row in rows[kind])
