@@ -36,13 +36,26 @@ export class Feed {
   #receive(socket, text) {
     this.#heard = performance.now();
     const message = JSON.parse(text);
-    if (message.op === "hello") {
+    if (message.op === "challenge") {
+      this.#authenticate(socket);
+    } else if (message.op === "hello") {
       socket.send(JSON.stringify({ op: "subscribe", channels: this.#channels }));
     } else if (message.op === "subscribed") {
       this.#lost = 0;
       this.#onState("live", 0);
     }
     this.#onMessage(message);
+  }
+
+  /** Say who we are; without a token the gateway will close the connection, and we come back later. */
+  async #authenticate(socket) {
+    const wanted = new URL("/demo/token", location.href);
+    const tenant = new URLSearchParams(location.search).get("tenant");
+    if (tenant) wanted.searchParams.set("tenant", tenant);
+    const response = await fetch(wanted).catch(() => null);
+    if (response?.ok && socket.readyState === WebSocket.OPEN) {
+      socket.send(JSON.stringify({ op: "authenticate", token: await response.text() }));
+    }
   }
 
   #retry(socket) {

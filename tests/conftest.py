@@ -4,6 +4,7 @@ pytest_plugins = [
     "pytester",
     "tests.fix_data",
     "tests.fix_kafka",
+    "tests.fix_collector",
     "tests.fix_logging",
     "tests.fix_postgres",
     "tests.fix_skips",

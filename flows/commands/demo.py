@@ -32,7 +32,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same audience.")] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Run broker, database, traffic, flow, gateway and dashboard here, until Ctrl-C or for --seconds.
+    """Run broker, database, traffic, flow, gateway, dashboard and collector here, until Ctrl-C or for --seconds.
 
     Example: attune demo --seconds 60
     """
@@ -63,6 +63,7 @@ def _settings(config: "ConfigOption", port: int | None) -> "Settings":
     update: dict[str, object] = {"gateway": settings.gateway.model_copy(update={"port": port})}
     if port == 0:
         update["metrics"] = settings.metrics.model_copy(update={"port": 0})
+        update["collector"] = settings.collector.model_copy(update={"port": 0})
     return settings.model_copy(update=update)
 
 

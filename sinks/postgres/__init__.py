@@ -2,6 +2,7 @@
 
 from sinks.postgres.inbox import Limits
 from sinks.postgres.migrations import Applied, migrate
+from sinks.postgres.retry import is_away
 from sinks.postgres.schema import check_schema, preflight
 from sinks.postgres.sink import PostgresConfig, PostgresSink
 from sinks.postgres.upkeep import Touched, erase_person, erase_tenant, refresh, retain
@@ -18,6 +19,7 @@ __all__ = [
     "check_schema",
     "erase_person",
     "erase_tenant",
+    "is_away",
     "migrate",
     "preflight",
     "refresh",

@@ -13,7 +13,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from schemas.batches import Records
 from schemas.outbound import Contributions, Engagement, SessionSummary, Signals
-from tests.fix_websocket import DEADLINE_S, Running, StartGateway, eventually
+from sinks.websocket.handout import PATH, Handout
+from tests.fix_websocket import DEADLINE_S, KEY, TOKENS, Running, StartGateway, eventually
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="optional: no Chromium on this machine")
@@ -184,3 +185,19 @@ def test_the_dashboard_comes_back_when_the_gateway_does(
     publisher(again)(engagement("new", 1, 0.5, "MODERATE"))
     page.shows("#state", ["Live"])
     page.shows(".row .name", ["new"])
+
+
+def test_the_dashboard_shows_its_token(start_gateway: StartGateway, page: Page) -> None:
+    handout = Handout(KEY, "https://issuer.test", "gateway.test", "acme")
+    running = start_gateway(verify=TOKENS.verify, pages={PATH: handout})
+
+    def tenants() -> set[str | None]:
+        return {client.principal.tenant for client in running.gateway._hub._clients}
+
+    page.call("Page.navigate", url=running.gateway.url)
+    page.shows("#state", ["Live"])
+    assert tenants() == {"acme"}
+    page.call("Page.navigate", url=f"{running.gateway.url}?tenant=other")
+    eventually(lambda: "other" in tenants(), "the tenant of the address")
+    page.shows("#state", ["Live"])
+    assert page.complaints == []
