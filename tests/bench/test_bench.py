@@ -112,3 +112,9 @@ def test_what_makes_a_record_due() -> None:
     ts = np.array([1_000, 6_999, 7_000, 20_000, 7_001])
     handed = Handed(np.array([0, 0, 0, 0, 1]), ts, np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 0.0)
     assert latency.due(handed) == {(0, 5_000): 3.0, (0, 15_000): 4.0}
+
+
+def test_reaction(kafka: str) -> None:
+    told = run("reaction", "--kafka", kafka, "--rate", "300", "--seconds", "3", "--warm-up", "1", "--troubled", "30")
+    assert re.search(r"latency +\d", told)
+    assert re.search(r" 0\s*$", next(line for line in told.splitlines() if line.startswith("latency")))
