@@ -16,6 +16,8 @@ NAMES = {
     "reaction": "an event into a real Kafka to the intervention about it on the output topic",
     "answers": "chat answers through confidence and routing, by script and by length",
     "interventions": "emotions and scores through the governor and the ledger",
+    "database": "engagement rows into PostgreSQL through the sink, beside a bare COPY",
+    "views": "every view for analysts, for one tenant and one day of 10,000 sessions, on PostgreSQL",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 

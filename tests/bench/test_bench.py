@@ -107,6 +107,12 @@ def test_interventions() -> None:
     assert "most are suppressed" in bench("interventions", "--moments", "500", "--repeats", "1")
 
 
+def test_database() -> None:
+    printed = bench("database", "--rows", "200", "--rounds", "1", "--sizes", "50")
+    assert "bare COPY" in printed
+    assert "rows a batch" in printed
+
+
 def test_what_makes_a_record_due() -> None:
     """The first event of the session 2 s beyond the tick, unless stream time was there 5 s later at the latest."""
     ts = np.array([1_000, 6_999, 7_000, 20_000, 7_001])
@@ -115,6 +121,6 @@ def test_what_makes_a_record_due() -> None:
 
 
 def test_reaction(kafka: str) -> None:
-    told = run("reaction", "--kafka", kafka, "--rate", "300", "--seconds", "3", "--warm-up", "1", "--troubled", "30")
+    told = bench("reaction", "--kafka", kafka, "--rate", "300", "--seconds", "3", "--warm-up", "1", "--troubled", "30")
     assert re.search(r"latency +\d", told)
     assert re.search(r" 0\s*$", next(line for line in told.splitlines() if line.startswith("latency")))
