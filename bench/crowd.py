@@ -19,7 +19,7 @@ from websockets.frames import Frame, Opcode
 CHANNEL = "anomalies"
 HEAD = b'{"op":"record","channel":"%s","offset":' % CHANNEL.encode()
 AT = b'"at":'
-SOON_S = 30.0
+SOON_S = 60.0
 """How long clients may take to connect, and the last records to arrive."""
 
 
@@ -36,13 +36,17 @@ class Plan:
 
 @dataclass(slots=True)
 class Tally:
-    """What all clients saw. Latencies are in microseconds."""
+    """What all clients saw. Latencies are in microseconds.
+
+    ``not_back``: times that it was a client's turn to reconnect while it was still about to, and so was left alone.
+    """
 
     latencies: list[int] = field(default_factory=list)
     gaps: int = 0
     repeats: int = 0
     lost: int = 0
     reconnects: int = 0
+    not_back: int = 0
     not_resumed: int = 0
     catch_up: list[int] = field(default_factory=list)
 
@@ -59,6 +63,7 @@ class Client(asyncio.Protocol):
         self._left = 0
         self._since = 0
         self.subscribed = asyncio.Event()
+        self.connecting = False
         self.offset = -1
 
     async def connect(self) -> None:
@@ -72,11 +77,16 @@ class Client(asyncio.Protocol):
 
     async def reconnect(self) -> None:
         """Go away without a word, and come back."""
+        if self.connecting:
+            self._tally.not_back += 1
+            return
+        self.connecting = True
         if self._transport is not None:
             self._left += 1
             self._transport.abort()
         self._tally.reconnects += 1
         await self.connect()
+        self.connecting = False
 
     def connection_made(self, transport: Any) -> None:
         """Ask for a websocket."""

@@ -136,7 +136,8 @@ def _reconnect(options: argparse.Namespace, rate: float, columns: list[str]) -> 
         f"A tenth of the clients reconnects every second ({per_s}/s, for {options.reconnect:.0f} s)",
         columns,
         [_row("reconnecting", seen)],
-        f"{tally.reconnects:,} reconnects, {tally.not_resumed} of them not resumed; {tally.gaps} gaps and "
+        f"{tally.reconnects:,} reconnects ({tally.not_back:,} more were due from clients that were not back yet), "
+        f"{tally.not_resumed} of them not resumed; {tally.gaps} gaps and "
         f"{tally.repeats} repeats by offset, {tally.lost} connections lost; connected and resumed after "
         f"{measure.quantile(back, 0.5):.0f} ms (p50), {measure.quantile(back, 0.99):.0f} ms (p99). Latencies hold what "
         "came while a client was away.",

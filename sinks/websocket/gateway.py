@@ -219,12 +219,8 @@ class Gateway:
                     begin += len(part)
                     length = min(SLICE, max(1, DELIVERIES * len(part) // max(1, made)))
                     if deliveries >= DELIVERIES or begin % SLICE == 0:
-                        await self._write_out()
+                        await self._server.write_out()
                         deliveries = 0
                 self._handover.done(records)
-            await self._write_out()
+            await self._server.write_out()
             await self._arrived.wait()
-
-    async def _write_out(self) -> None:
-        self._server.wake()
-        await asyncio.sleep(0)

@@ -43,6 +43,8 @@ from sinks.websocket.tokens import TokenError
 log = structlog.get_logger(__name__)
 
 PATH: Final = "/ws"
+TURN: Final = 200
+"""Clients that are written to before the event loop gets to its other work: some 2 ms."""
 
 # What the library logs may hold requests with their headers, so tokens: at debug as they are, at error in tracebacks.
 # What goes wrong in our own code is logged by that.
@@ -51,7 +53,7 @@ _wire_log.setLevel(logging.CRITICAL)
 
 
 class Port:
-    """A websocket server around a hub. After each change of the hub call ``wake``."""
+    """A websocket server around a hub. After each change of the hub call ``wake``, or wait for ``write_out``."""
 
     def __init__(
         self,
@@ -129,6 +131,19 @@ class Port:
         for client in self._hub.awake():
             if link := self._links.get(client):
                 link.pump()
+        self._tell()
+
+    async def write_out(self) -> None:
+        """Do the same for many clients, and let those who connect or say something have their turn in between."""
+        for number, client in enumerate(self._hub.awake(), 1):
+            if link := self._links.get(client):
+                link.pump()
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+        self._tell()
+        await asyncio.sleep(0)
+
+    def _tell(self) -> None:
         if reports := self._hub.outcomes():
             self._record(reports)
 
