@@ -1,0 +1,67 @@
+// What became of the interventions that were fired, in figures that are true: who met no client is in no rate.
+
+import { at, element, median, milliseconds, percent, write } from "./dom.js";
+import { ages, roundTrips } from "./latency.js";
+
+/** Return the outcomes of every intervention: its id -> outcome -> when. */
+export function outcomesById(outcomes) {
+  const found = new Map();
+  for (const { intervention_id: id, outcome, ts } of outcomes) {
+    if (!found.has(id)) found.set(id, new Map());
+    found.get(id).set(outcome, ts);
+  }
+  return found;
+}
+
+const REACHED = ["delivered", "shown", "clicked", "dismissed", "converted"];
+
+/**
+ * Count what became of the interventions that were fired. One without any outcome met no client: it neither succeeded
+ * nor failed, so it is in no rate. `delay` is the median time in ms from what set one off to its delivery.
+ */
+export function delivery(interventions, outcomes) {
+  const fired = interventions.filter(({ status }) => status === "fired");
+  const figures = { fired: fired.length, delivered: 0, shown: 0, clicked: 0, failed: 0, alone: 0, delay: undefined };
+  const delays = [];
+  for (const { id, ts } of fired) {
+    const became = outcomes.get(id) ?? new Map();
+    if (REACHED.some((outcome) => became.has(outcome))) figures.delivered += 1;
+    else if (became.has("failed")) figures.failed += 1;
+    else figures.alone += 1;
+    if (became.has("shown") || became.has("clicked") || became.has("converted")) figures.shown += 1;
+    if (became.has("clicked") || became.has("converted")) figures.clicked += 1;
+    if (became.has("delivered")) delays.push(became.get("delivered") - ts);
+  }
+  figures.delay = median(delays);
+  return figures;
+}
+
+/** Draw the figures of `delivery`, beside what the page measures itself. */
+export function showDelivery(figures) {
+  const { fired, delivered, failed, alone } = figures;
+  const tried = delivered + failed;
+  const rate = tried === 0 ? "no client connected" : `${delivered} of ${tried} (${percent(delivered / tried)})`;
+  const of = (count) => (delivered === 0 ? "none" : `${count} of ${delivered} (${percent(count / delivered)})`);
+  const ms = (value) => (value === undefined ? "none yet" : milliseconds(value));
+  const lines = [
+    ["Gateway and back", ms(roundTrips.median), "median of the last pings"],
+    ["Score's age on arrival", ms(ages.median), "median; late events are waited for by design: 2,000 to 7,000 ms"],
+    ["From cause to delivery", ms(figures.delay), "median"],
+    ["Delivered", fired === 0 ? "nothing fired" : rate, `${fired} fired, ${alone} met no client`],
+    ["Shown", of(figures.shown), "of those delivered"],
+    ["Clicked", of(figures.clicked), "of those delivered"],
+  ];
+  const list = at("delivery");
+  if (list.children.length === 0) {
+    for (const [name] of lines) {
+      const row = element("div");
+      row.append(element("dt", "", name), element("dd", "amount"), element("dd", "sub"));
+      list.append(row);
+    }
+  }
+  lines.forEach(([, value, note], i) => {
+    const [, amount, context] = list.children[i].children;
+    write(amount, value);
+    write(context, note);
+  });
+}
