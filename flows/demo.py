@@ -26,13 +26,16 @@ from sinks.postgres import migrate
 PARTITIONS: Final = 2
 EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
-MIX: Final = Plan(sessions=4, people=30, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
+MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
 """What is going on in the demo."""
 
 
 @dataclass
 class Demo:
-    """A running demo; ``told`` are its addresses. ``stop`` ends it; ``check`` raises what has failed by itself."""
+    """A running demo; ``told`` are its addresses, the dashboard's first.
+
+    ``stop`` ends it; ``check`` raises what has failed by itself.
+    """
 
     told: tuple[str, ...]
     watch: Watch
@@ -108,7 +111,7 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
 def _send_traffic(running: Demo, settings: Settings, seed: int) -> None:
     plan = replace(MIX, seed=seed, start_ts=int(time.time() * 1000))
     to = Topics(Delivery(servers.sink_config(settings.kafka, JOIN_S / 2)), {})
-    for batch in paced(SCENARIOS["live"].make(plan).events(), running.stop):
+    for batch in paced(SCENARIOS["demo"].make(plan).events(), running.stop):
         to.send(batch)
         running.sent += len(batch)
     to.finish()

@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(  # noqa: PLR0913, PLR0917 - every option of the command is an argument
-    scenario: Annotated[str, typer.Option(help="What to generate: live, lab, lab-KIND; --list tells them.")] = "live",
+    scenario: Annotated[
+        str, typer.Option(help="What to generate: live, demo, lab, lab-KIND; --list tells them.")
+    ] = "live",
     sessions: Annotated[int, typer.Option(min=1, max=100_000, help="Sessions side by side.")] = 3,
     people: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="Mean audience. (default: live 20; lab 5 to 5,000)")
