@@ -42,6 +42,7 @@ const taken = {
 };
 
 let chosen = null;
+let clicked = false; // or is it only the page's own choice so far?
 let told = ""; // what was last announced of the chosen session
 let live = false;
 let drawn = 0;
@@ -124,8 +125,7 @@ function refresh() {
 function draw() {
   waiting = false;
   drawn = performance.now();
-  if (chosen !== null) chosen = sessions.get(chosen.key) ?? chosen;
-  chosen ??= sessions.sorted(at("order").value, "", alarms)[0] ?? null;
+  chosen = pick();
   showList(sessions, alarms, chosen, live, choose);
   showFleet();
   at("nothing").hidden = chosen !== null;
@@ -143,6 +143,15 @@ function draw() {
   announce(lasting);
 }
 
+/** Return the session to show: the one that was chosen, else one that needs attention more than the one so far. */
+function pick() {
+  const known = chosen === null ? null : (sessions.get(chosen.key) ?? chosen);
+  if (clicked && known !== null) return known;
+  const first = sessions.sorted(at("order").value, "", alarms)[0] ?? null;
+  if (known === null || first === null) return first ?? known;
+  return alarms.severity(first.key) > alarms.severity(known.key) ? first : known;
+}
+
 function showFleet() {
   const matter = alarms.sessions;
   write(at("fleet"), matter === 0 ? "" : `${matter} ${matter === 1 ? "session needs" : "sessions need"} attention`);
@@ -150,6 +159,7 @@ function showFleet() {
 
 function choose(key) {
   chosen = sessions.get(key) ?? chosen;
+  clicked = true;
   told = "";
   draw();
   // Below each other, as on a phone, the session would appear out of sight.

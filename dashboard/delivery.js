@@ -45,9 +45,9 @@ export function showDelivery(figures) {
   const ms = (value) => (value === undefined ? "none yet" : milliseconds(value));
   const lines = [
     ["Gateway and back", ms(roundTrips.median), "median of the last pings"],
-    ["Score's age on arrival", ms(ages.median), "median; late events are waited for by design: 2,000 to 7,000 ms"],
-    ["From cause to delivery", ms(figures.delay), "median"],
-    ["Delivered", fired === 0 ? "nothing fired" : rate, `${fired} fired, ${alone} met no client`],
+    ["Age of scores on arrival", ms(ages.median), "median; late events are waited for by design: 2,000 to 7,000 ms"],
+    ["Cause to delivery", ms(figures.delay), "median"],
+    ["Delivered", fired === 0 ? "nothing fired" : rate, fired === 0 ? "" : `${fired} fired, ${alone} met no client`],
     ["Shown", of(figures.shown), "of those delivered"],
     ["Clicked", of(figures.clicked), "of those delivered"],
   ];

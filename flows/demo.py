@@ -13,7 +13,7 @@ from flows import engine
 from flows.compose import compose
 from flows.engine import Placement
 from flows.generate import SCENARIOS, Plan
-from flows.generate.write import Topics, paced
+from flows.generate.write import BATCH, Topics, paced
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
@@ -28,6 +28,8 @@ EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
 MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
 """What is going on in the demo."""
+HEAD_START_S: Final = 60
+"""How long it has been going on when the flow begins, so that there is something to see."""
 
 
 @dataclass
@@ -84,11 +86,14 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
         flow = threading.Thread(
             target=running.guard(lambda: engine.run(composed.flow, Placement(), EPOCH_S)), name="flow", daemon=True
         )
+        begun = threading.Event()
         traffic = threading.Thread(
-            target=running.guard(lambda: _send_traffic(running, ours, seed)), name="traffic", daemon=True
+            target=running.guard(lambda: _send_traffic(running, ours, seed, begun)), name="traffic", daemon=True
         )
-        flow.start()
         traffic.start()
+        while not begun.wait(0.1) and not stop.is_set():
+            pass
+        flow.start()
         try:
             yield running
         finally:
@@ -108,10 +113,14 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
     return settings.model_copy(update={"kafka": kafka, "database": database, "environment": "development"})
 
 
-def _send_traffic(running: Demo, settings: Settings, seed: int) -> None:
-    plan = replace(MIX, seed=seed, start_ts=int(time.time() * 1000))
+def _send_traffic(running: Demo, settings: Settings, seed: int, begun: threading.Event) -> None:
+    """Send what happens as it happens; ``begun`` is set once what has happened before is there."""
+    plan = replace(MIX, seed=seed, start_ts=int((time.time() - HEAD_START_S) * 1000))
     to = Topics(Delivery(servers.sink_config(settings.kafka, JOIN_S / 2)), {})
     for batch in paced(SCENARIOS["demo"].make(plan).events(), running.stop):
         to.send(batch)
         running.sent += len(batch)
+        if len(batch) < BATCH and not begun.is_set():
+            to.finish()  # whole, before the flow reads on: what came out of order would be late
+            begun.set()
     to.finish()

@@ -197,6 +197,21 @@ def test_the_list_holds_still_under_the_pointer(running: Running, tab: Tab) -> N
     expect(names).to_have_text(["c", "b", "a"])
 
 
+def test_until_one_is_chosen_the_page_shows_what_needs_attention(running: Running, tab: Tab) -> None:
+    show(tab, running)
+    title = tab.page.locator("#detail-title")
+    told.tell(running, told.engagement("a", 1, 0.3), told.engagement("b", 1, 0.9))
+    expect(title).to_have_text("a")
+    told.tell(running, told.anomaly("b", 2, "GRADUAL_DECLINE", "WARNING"))
+    expect(title).to_have_text("b")
+    tab.page.locator(".row", has_text="a").first.click()
+    expect(title).to_have_text("a")
+    told.tell(running, told.anomaly("b", 3))
+    expect(tab.page.locator("#fleet")).to_have_text("1 session needs attention")
+    expect(tab.page.locator(".alarm").filter(has_text="critical")).to_be_visible()
+    expect(title).to_have_text("a")
+
+
 def test_an_end_and_a_repeat(running: Running, tab: Tab) -> None:
     show(tab, running)
     told.tell(running, *told.course("over", [0.5, 0.4, 0.3]), told.engagement("on", 1, 0.9), told.anomaly("over", 3))
