@@ -11,6 +11,7 @@ NAMES = {
     "memory": "what sessions and users take, what a tick of 100,000 sessions costs, the recovery folder over a day",
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
+    "gateway": "deliveries to thousands of websocket clients, one that never reads, many that reconnect",
     "answers": "chat answers through confidence and routing, by script and by length",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }

@@ -1,5 +1,6 @@
 """Everything on this machine: broker, database, traffic, the conductor, the gateway with its dashboard."""
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from flows.generate.write import BATCH, Topics, paced
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
+from flows.settings.model import TokenKey
 from flows.watch import Watch
 from schemas.errors import TransientError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
@@ -26,6 +28,8 @@ from sinks.postgres import migrate
 PARTITIONS: Final = 2
 EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
+TENANT: Final = "tenant-1"
+"""Whose tokens the dashboard gets unless it asks for others: one of those that are generated."""
 MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
 """What is going on in the demo."""
 HEAD_START_S: Final = 60
@@ -80,7 +84,12 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
         ours = _with_servers(settings, broker, conninfo)
         watch = Watch()
         composed = stack.enter_context(
-            compose("conductor", ours, Placement(), stop, frozenset(("kafka", "database", "gateway")), {"watch": watch})
+            compose(
+                *("conductor", ours, Placement(), stop),
+                sinks=frozenset(("kafka", "database", "gateway")),
+                extra={"watch": watch},
+                hand_out=TENANT,
+            )
         )
         running = Demo(composed.told, watch, stop)
         flow = threading.Thread(
@@ -110,7 +119,16 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
         update={"bootstrap_servers": broker, "options": {}, "topics": {}, "start": "earliest", "start_timestamp": None}
     )
     database = settings.database.model_copy(update={"url": SecretStr(conninfo)})
-    return settings.model_copy(update={"kafka": kafka, "database": database, "environment": "development"})
+    # A key that nobody else has, on an address that nobody else reaches: its tokens are for whoever sits here.
+    here = {
+        "host": "127.0.0.1",
+        "behind_proxy": False,
+        "keys": {"demo": TokenKey(secret=SecretStr(secrets.token_hex(32)))},
+        "revoked": None,
+    }
+    gateway = settings.gateway.model_copy(update=here)
+    update = {"kafka": kafka, "database": database, "gateway": gateway, "environment": "development"}
+    return settings.model_copy(update=update)
 
 
 def _send_traffic(running: Demo, settings: Settings, seed: int, begun: threading.Event) -> None:

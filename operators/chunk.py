@@ -1,7 +1,7 @@
 """The events of one batch that belong to one shard, as columns: what travels from the decoder to the window."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.batches import Int64s, UInt16s
+from schemas.inbound import AnyEvent, InterventionApproval, InterventionOutcome
 
 UInt8s = npt.NDArray[np.uint8]
 UInt64s = npt.NDArray[np.uint64]
@@ -17,8 +18,45 @@ Int32s = npt.NDArray[np.int32]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[str]).decode
 
+_decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode
+
 SEPARATOR = "\0"
 """Stands between tenant and session in a session's key; neither holds control characters, so it is unambiguous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The events of a chunk that rules of emotions ask for, in order: their places in the chunk, and their masks."""
+
+    at: list[int]
+    masks: list[int]
+    events: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def __reduce__(self) -> tuple[Callable[..., "Watched"], tuple[Any, ...]]:
+        """Pickle the events as one blob, not one by one."""
+        return _unpickle_watched, (self.at, self.masks, _encode(self.events))
+
+
+def _unpickle_watched(at: list[int], masks: list[int], events: bytes) -> Watched:
+    return Watched(at, masks, _decode_events(events))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What people answered to an intervention: an outcome or an approval, which belong to no window.
+
+    ``at`` is how many of the chunk's events came before; the rest is where its record stands and what it says.
+    """
+
+    at: int
+    event: InterventionOutcome | InterventionApproval
+    stream_time: int
+    topic: str
+    offset: int
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +68,8 @@ class Chunk:
     ``record_ts`` are milliseconds; ``stream_time`` is the highest record timestamp up to and including each event.
     ``clock`` is the partition's stream time after the whole batch. ``topic`` (an index of ``topics``) and ``offset``
     say where each record stands. ``event_ids`` and ``payloads`` are those of the whole batch, which its chunks share:
-    ``place`` says which belong to each event.
+    ``place`` says which belong to each event. ``watched`` and ``replies`` are what the rules of emotions and the
+    interventions need beside the columns. ``shard`` is the one that it is for.
     """
 
     partition: int
@@ -49,6 +88,9 @@ class Chunk:
     place: Int64s
     event_ids: list[str]
     payloads: list[bytes | None]
+    watched: Watched = field(default_factory=lambda: Watched([], [], []))
+    replies: list[Reply] = field(default_factory=list)
+    shard: int = 0
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -63,12 +105,14 @@ class Chunk:
         places = self.place.tolist()
         payloads = [self.payloads[i] or b"" for i in places]
         return _unpickle, (
-            (self.partition, self.clock, self.topics),
+            (self.partition, self.clock, self.topics, self.shard),
             _encode(self.sessions),
             columns,
             _encode([self.event_ids[i] for i in places]),
             np.fromiter(map(len, payloads), np.int32, len(payloads)),
             b"".join(payloads),
+            self.watched,
+            self.replies,
         )
 
 
@@ -76,19 +120,27 @@ _COLUMNS = ("session", "user", "poll", "kind", "ts", "record_ts", "stream_time",
 
 
 def _unpickle(
-    head: tuple[int, int, tuple[str, ...]],
+    head: tuple[int, int, tuple[str, ...], int],
     sessions: bytes,
     columns: list[Any],
     event_ids: bytes,
     lengths: Int32s,
     payloads: bytes,
+    watched: Watched,
+    replies: list[Reply],
 ) -> Chunk:
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
+    partition, clock, topics, shard = head
     return Chunk(
-        *head,
+        partition,
+        clock,
+        topics,
         _decode(sessions),
         *columns,  # type: ignore[call-arg]  # as many as _COLUMNS names, which a list's type can't say
         np.arange(len(lengths)),
         _decode(event_ids),
         [payloads[start:end] for start, end in zip([0, *ends], ends, strict=False)],
+        watched,
+        replies,
+        shard,
     )

@@ -41,33 +41,45 @@ class DeadLetters:
         ids: tuple[str, str],
         ts: int,
     ) -> None:
-        """Set one record aside.
-
-        ``position`` is topic, partition and offset (a replay: file, 0 and line); ``ids`` are tenant and session, empty
-        where they could not be read.
-        """
-        _SET_ASIDE.labels(reason).inc()
-        topic, partition, offset = position
-        text, encoding = as_text(payload)
-        letter = outbound.DeadLetter(
-            id=f"dead_letter/{topic}/{partition}/{offset}",
-            tenant_id=ids[0],
-            session_id=ids[1],
-            ts=ts,
-            reason=reason,
-            detail=detail,
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            payload=text,
-            encoding=encoding,
-        )
+        """Set one record aside; the arguments are those of `dead_letter`."""
+        letter = dead_letter(reason, detail, position, payload, ids, ts)
         out = self.records
         out.ids.append(letter.id)
         out.tenants.append(ids[0])
         out.sessions.append(ids[1])
         out.ts.append(ts)
         out.payloads.append(msgspec.json.encode(letter))
+
+
+def dead_letter(
+    reason: outbound.Reason,
+    detail: outbound.Detail,
+    position: tuple[str, int, int],
+    payload: bytes,
+    ids: tuple[str, str],
+    ts: int,
+) -> outbound.DeadLetter:
+    """Return the dead letter of one record, and count it.
+
+    ``position`` is topic, partition and offset (a replay: file, 0 and line); ``ids`` are tenant and session, empty
+    where they could not be read.
+    """
+    _SET_ASIDE.labels(reason).inc()
+    topic, partition, offset = position
+    text, encoding = as_text(payload)
+    return outbound.DeadLetter(
+        id=f"dead_letter/{topic}/{partition}/{offset}",
+        tenant_id=ids[0],
+        session_id=ids[1],
+        ts=ts,
+        reason=reason,
+        detail=detail,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        payload=text,
+        encoding=encoding,
+    )
 
 
 def as_text(payload: bytes) -> tuple[str, Any]:

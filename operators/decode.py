@@ -1,21 +1,29 @@
 """From bytes to columns: decode a batch at once, set aside only what is bad, and split the rest by shard."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 
 import msgspec
 import numpy as np
 from prometheus_client import Counter
 
 from operators.chat.batch import CHAT, Chat, ChatBatch
-from operators.chunk import SEPARATOR, Chunk, Int32s, UInt8s, UInt64s
+from operators.chunk import SEPARATOR, Chunk, Int32s, Reply, UInt8s, UInt64s, Watched
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import CONTROL, DeadLetters, diagnose
 from operators.digests import digests
-from operators.kinds import IS_POLL, KIND, WINDOWED
+from operators.emotions.patterns import OBSERVED, Sorter
+from operators.kinds import IS_FELT, IS_POLL, KIND, WINDOWED
 from operators.shards import shards_of
 from schemas.batches import Int64s, RawBatch, Records
-from schemas.inbound import MAX_RECORD_BYTES, AnyEvent, Event
+from schemas.inbound import (
+    MAX_RECORD_BYTES,
+    AnyEvent,
+    EmotionObserved,
+    Event,
+    InterventionApproval,
+    InterventionOutcome,
+)
 
 _RUN = 2_048
 """Records that are decoded together: their objects stay in the processor's cache until they are columns."""
@@ -120,6 +128,18 @@ class _Columns:
     ts: Int64s
 
 
+@dataclass(slots=True)
+class _Aside:
+    """What goes beside the columns of a batch: chat and replies with their places in the batch, and what is watched.
+
+    ``watched`` are the place in the columns, the mask and the event.
+    """
+
+    chats: list[tuple[int, Chat]] = field(default_factory=list)
+    replies: list[tuple[int, InterventionOutcome | InterventionApproval]] = field(default_factory=list)
+    watched: list[tuple[int, int, Event]] = field(default_factory=list)
+
+
 class BatchDecoder:
     """Turns raw batches into chunks and chat. Holds caches only: what it returns depends on its argument alone.
 
@@ -127,8 +147,10 @@ class BatchDecoder:
     events whenever stream time passes a tick, and always the first time.
     """
 
-    def __init__(self, shards: int, config: WindowConfig) -> None:
+    def __init__(self, shards: int, config: WindowConfig, sorters: Mapping[type[Event], Sorter] | None = None) -> None:
+        """``sorters`` tell the events that rules of emotions ask for, by type; without them none are looked for."""
         self._config = config
+        self._masks = {struct: sorter.mask for struct, sorter in (sorters or {}).items()}
         self._decoder = msgspec.json.Decoder(AnyEvent)
         self._sessions = _Sessions(shards)
         self._shards = shards
@@ -141,15 +163,17 @@ class BatchDecoder:
         self._sessions.forget_if_full()
         letters = DeadLetters()
         ids: list[str] = []
-        chats: list[tuple[int, Chat]] = []
-        runs = []
+        aside = _Aside()
+        runs: list[_Columns] = []
+        known = 0
         for start in range(0, len(batch), _RUN):
             events, places = self._run(batch, start, letters)
             ids += _by_place(events, places, start, min(_RUN, len(batch) - start))
-            runs.append(self._columns(events, places, chats))
+            runs.append(self._columns(events, places, aside, known))
+            known += len(runs[-1].place)
         times = self._times(batch)
-        chunks = list(self._split(batch, _joined(runs), ids, times))
-        return Decoded(chunks, self._by_tenant(batch.partition, chats, times), letters.records)
+        chunks = list(self._split(batch, _joined(runs), ids, times, aside))
+        return Decoded(chunks, self._by_tenant(batch.partition, aside.chats, times), letters.records)
 
     def _run(self, batch: RawBatch, start: int, letters: DeadLetters) -> tuple[list[Event], Int64s]:
         """Return the usable events of a run of records, and their places in the batch.
@@ -223,8 +247,8 @@ class BatchDecoder:
         letters.add(reason, detail, position, value or b"", ids, int(batch.record_ts[place]) if ts is None else ts)
         return None
 
-    def _columns(self, events: list[Event], places: Int64s, chats: list[tuple[int, Chat]]) -> _Columns:
-        """Return the windowed events as columns, and add chat with its places to ``chats``.
+    def _columns(self, events: list[Event], places: Int64s, aside: _Aside, known: int) -> _Columns:
+        """Return the windowed events as columns, and put what goes beside them aside; ``known`` columns stand before.
 
         Done run by run, while the events are still in the cache.
         """
@@ -237,9 +261,17 @@ class BatchDecoder:
             for at, place in zip(others.tolist(), places[others].tolist(), strict=True):
                 event = events[at]
                 if isinstance(event, CHAT):
-                    chats.append((place, event))
+                    aside.chats.append((place, event))
+                elif isinstance(event, InterventionOutcome | InterventionApproval):
+                    aside.replies.append((place, event))
             events = [event for event, kept in zip(events, keep.tolist(), strict=True) if kept]
             places, kind, n = places[keep], kind[keep], len(events)
+        if self._masks:
+            for at in np.flatnonzero(IS_FELT[kind]).tolist():
+                event = events[at]
+                mask = OBSERVED if type(event) is EmotionObserved else self._masks[type(event)](event)
+                if mask:
+                    aside.watched.append((known + at, mask, event))
         poll = np.zeros(n, np.uint64)
         polls = np.flatnonzero(IS_POLL[kind])
         if len(polls):
@@ -260,14 +292,21 @@ class BatchDecoder:
         clock = max(int(running[-1]) if len(batch) else batch.stream_time, batch.clock or 0)
         return _Times(running, clock, self._passes_a_tick(batch.partition, clock))
 
-    def _split(self, batch: RawBatch, columns: _Columns, ids: list[str], times: _Times) -> Iterator[tuple[int, Chunk]]:
-        """Yield a chunk for every shard that has events, or that has to learn of stream time."""
+    def _split(
+        self, batch: RawBatch, columns: _Columns, ids: list[str], times: _Times, aside: _Aside
+    ) -> Iterator[tuple[int, Chunk]]:
+        """Yield a chunk for every shard that has events or replies, or that has to learn of stream time."""
         shard = self._sessions.shards(columns.number)
+        watched = np.array([at for at, _, _ in aside.watched], np.int64)
+        watched_shard = shard[watched]
+        reply_shard = self._sessions.shards(self._sessions.numbers([event for _, event in aside.replies]))
         for which in range(self._shards):
             mine = np.flatnonzero(shard == which)
-            if not len(mine) and not times.told:
+            replies = np.flatnonzero(reply_shard == which).tolist()
+            if not len(mine) and not replies and not times.told:
                 continue
             place = columns.place[mine]
+            chosen = np.flatnonzero(watched_shard == which)
             distinct, session = self._distinct(columns.number[mine])
             yield (
                 which,
@@ -288,6 +327,13 @@ class BatchDecoder:
                     place,
                     ids,
                     batch.values,
+                    Watched(
+                        np.searchsorted(mine, watched[chosen]).tolist(),
+                        [aside.watched[i][1] for i in chosen.tolist()],
+                        [aside.watched[i][2] for i in chosen.tolist()],
+                    ),
+                    [_reply(batch, place, times, *aside.replies[i]) for i in replies],
+                    which,
                 ),
             )
 
@@ -334,6 +380,20 @@ class BatchDecoder:
             return False
         self._told[partition] = horizon
         return True
+
+
+def _reply(
+    batch: RawBatch, places: Int64s, times: _Times, place: int, event: InterventionOutcome | InterventionApproval
+) -> Reply:
+    """Return a reply with its place among the events of a chunk, which have these places in the batch."""
+    return Reply(
+        int(np.searchsorted(places, place)),
+        event,
+        int(times.running[place]),
+        batch.topics[batch.topic[place]],
+        int(batch.offset[place]),
+        batch.values[place] or b"",
+    )
 
 
 def _by_place(events: list[Event], places: Int64s, start: int, count: int) -> list[str]:

@@ -40,11 +40,11 @@ def in_time(chunk: Chunk, watermark: Int64s, clock: int, config: WindowConfig) -
         sessions = np.zeros(len(watermark), np.bool_)
         sessions[chunk.session[doubtful]] = True
         some = np.flatnonzero(moves & sessions[chunk.session])
-        late[some] |= tick[some] <= np.maximum(_running_maximum(chunk.session[some], moved[some]), before[some])
+        late[some] |= tick[some] <= np.maximum(running_maximum(chunk.session[some], moved[some]), before[some])
     return early, late
 
 
-def _running_maximum(group: np.ndarray[tuple[int], np.dtype[np.int32]], values: Int64s) -> Int64s:
+def running_maximum(group: np.ndarray[tuple[int], np.dtype[np.int32]], values: Int64s) -> Int64s:
     """Return the running maximum of values within each group, in the given order."""
     n = len(values)
     order = np.argsort(group, kind="stable")

@@ -1,6 +1,8 @@
 """From columns to records: what a closing tells, encoded once for every sink."""
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 import msgspec
@@ -22,9 +24,11 @@ from schemas.outbound import (
     DetectorScores,
     Engagement,
     Reason,
+    Record,
     SessionSummary,
     Signals,
 )
+from schemas.registry import type_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -104,12 +108,38 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     return Records("engagement", ids, tenants, sessions, ts, payloads)
 
 
-def anomalies(closed: Closed) -> Records:
-    """Encode what was found."""
-    out = Records("anomaly", [], [], [], [], [])
+def encoded(told: Sequence[Record]) -> list[Records]:
+    """Encode records once for every sink, each type's in the order they were told.
+
+    >>> encoded([])
+    []
+    """
+    return [_batch(kind, list(of_type)) for kind, of_type in groupby(sorted(told, key=_type), _type)]
+
+
+def _type(record: Record) -> str:
+    return type_of(type(record))
+
+
+def _batch(kind: str, told: list[Record]) -> Records:
+    revised = "revision" in type(told[0]).__struct_fields__
+    return Records(
+        kind,
+        [record.id for record in told],
+        [record.tenant_id for record in told],
+        [record.session_id for record in told],
+        [record.ts for record in told],
+        [_encode(record) for record in told],
+        [getattr(record, "revision", 0) for record in told] if revised else [],
+    )
+
+
+def anomalies(closed: Closed) -> list[Anomaly]:
+    """Return the records of what was found."""
     found = closed.anomalies
     if found is None:
-        return out
+        return []
+    out = []
     signals = found.signals
     of_window = [
         Signals(*values)
@@ -121,27 +151,24 @@ def anomalies(closed: Closed) -> Records:
         kind = TYPES[found.kind[i]]
         state: Literal["raised", "resolved"] = "raised" if found.raised[i] else "resolved"
         current, expected = float(found.current[i]), float(found.expected[i])
-        anomaly = Anomaly(
-            id=f"{prefix}anomaly/{kind}/{state}/{ts}",
-            tenant_id=tenant,
-            session_id=name,
-            ts=ts,
-            session_start=start,
-            anomaly_type=kind,
-            severity="CRITICAL" if found.critical[i] else "WARNING",
-            state=state,
-            score=float(found.combined[i]),
-            current=current,
-            expected=expected,
-            deviation=expected - current,
-            detector=DetectorScores(float(found.trees[i]), float(found.z[i]), float(found.trees_weight[i])),
-            signals=of_window[i],
+        out.append(
+            Anomaly(
+                id=f"{prefix}anomaly/{kind}/{state}/{ts}",
+                tenant_id=tenant,
+                session_id=name,
+                ts=ts,
+                session_start=start,
+                anomaly_type=kind,
+                severity="CRITICAL" if found.critical[i] else "WARNING",
+                state=state,
+                score=float(found.combined[i]),
+                current=current,
+                expected=expected,
+                deviation=expected - current,
+                detector=DetectorScores(float(found.trees[i]), float(found.z[i]), float(found.trees_weight[i])),
+                signals=of_window[i],
+            )
         )
-        out.ids.append(anomaly.id)
-        out.tenants.append(tenant)
-        out.sessions.append(name)
-        out.ts.append(ts)
-        out.payloads.append(_encode(anomaly))
     return out
 
 

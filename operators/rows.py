@@ -42,7 +42,45 @@ class Columns:
         return {name: getattr(self, name)[rows] for name in self.LAYOUT}
 
 
-class Sessions(Columns):
+class Keyed(Columns):
+    """Columns with one row for each key."""
+
+    def __init__(self, capacity: int = 16) -> None:
+        super().__init__(capacity)
+        self.row_by_key: dict[str, int] = {}
+        self.keys: list[str] = []
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.row_by_key)
+
+    def add(self, keys: list[str]) -> Int64s:
+        """Take a fresh row for each key."""
+        rows = []
+        for key in keys:
+            if self._free:
+                row = self._free.pop()
+                self.keys[row] = key
+            else:
+                row = len(self.keys)
+                self.keys.append(key)
+            self.row_by_key[key] = row
+            rows.append(row)
+        if len(self.keys) > self.capacity:
+            self._grow(max(len(self.keys), self.capacity * 3 // 2))
+        return np.array(rows, np.int64)
+
+    def remove(self, rows: Int64s) -> None:
+        """Give rows back, and all that they held."""
+        for name, (_, _, fresh) in self.LAYOUT.items():
+            getattr(self, name)[rows] = fresh
+        for row in rows.tolist():
+            del self.row_by_key[self.keys[row]]
+            self.keys[row] = ""
+            self._free.append(row)
+
+
+class Sessions(Keyed):
     """One row for each session key that has state. Times in ms, ticks as times.
 
     ``highest``: highest accepted ``ts``; ``partition``: where the last event came from; ``waiting``: accepted events
@@ -101,41 +139,6 @@ class Sessions(Columns):
 
     SESSION: ClassVar[tuple[str, ...]] = tuple(LAYOUT)[4:]
     """The columns that belong to one session of the key and start afresh with the next."""
-
-    def __init__(self, capacity: int = 16) -> None:
-        super().__init__(capacity)
-        self.row_by_key: dict[str, int] = {}
-        self.keys: list[str] = []
-        self._free: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self.row_by_key)
-
-    def add(self, keys: list[str]) -> Int64s:
-        """Take a fresh row for each key."""
-        rows = []
-        for key in keys:
-            if self._free:
-                row = self._free.pop()
-                self.keys[row] = key
-            else:
-                row = len(self.keys)
-                self.keys.append(key)
-            self.row_by_key[key] = row
-            rows.append(row)
-        if len(self.keys) > self.capacity:
-            self._grow(max(len(self.keys), self.capacity * 3 // 2))
-        return np.array(rows, np.int64)
-
-    def remove(self, rows: Int64s) -> None:
-        """Give rows back, and all that they held."""
-        self.reset(rows)
-        for name in ("highest", "partition", "waiting", "due"):
-            getattr(self, name)[rows] = self.LAYOUT[name][2]
-        for row in rows.tolist():
-            del self.row_by_key[self.keys[row]]
-            self.keys[row] = ""
-            self._free.append(row)
 
     def reset(self, rows: Int64s) -> None:
         """Forget the rows' sessions (their users' blocks are the caller's to free first)."""

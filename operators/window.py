@@ -40,6 +40,14 @@ class Judged:
     early: Int64s
     late: Int64s
 
+    def accepted(self, count: int) -> Flags | None:
+        """Return which of the chunk's ``count`` events are neither; None: all."""
+        if not len(self.early) and not len(self.late):
+            return None
+        flags = np.ones(count, np.bool_)
+        flags[self.early] = flags[self.late] = False
+        return flags
+
 
 class Shard:
     """The sessions of one shard. Feed it chunks, then close what is due.

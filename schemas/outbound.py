@@ -113,6 +113,8 @@ class Intervention(Record, frozen=True, gc=False, tag="intervention", kw_only=Tr
     reason: str | None = None
     content: dict[str, Any] | None = None
     expires_ts: Ts | None = None
+    by: str | None = None
+    why: str = ""
     revision: Count = 0
 
 

@@ -101,7 +101,7 @@ def run(
             for closed in held[which].close():
                 outcome.batches += [
                     records.engagement(closed, scorer),
-                    records.anomalies(closed),
+                    *records.encoded(records.anomalies(closed)),
                     records.summaries(closed),
                 ]
     return outcome

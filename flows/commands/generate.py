@@ -27,9 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(  # noqa: PLR0913, PLR0917 - every option of the command is an argument
-    scenario: Annotated[
-        str, typer.Option(help="What to generate: live, demo, lab, lab-KIND; --list tells them.")
-    ] = "live",
+    scenario: Annotated[str, typer.Option(help="Such as live, lab, visitors; --list tells them all.")] = "live",
     sessions: Annotated[int, typer.Option(min=1, max=100_000, help="Sessions side by side.")] = 3,
     people: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="Mean audience. (default: live 20; lab 5 to 5,000)")
@@ -61,7 +59,7 @@ def generate(  # noqa: PLR0913, PLR0917 - every option of the command is an argu
 
     if list_scenarios:
         for name, known in SCENARIOS.items():
-            typer.echo(f"{name:<14} {known.summary}")
+            typer.echo(f"{name:<15} {known.summary}")
         return
     if scenario not in SCENARIOS:
         raise typer.BadParameter(f"{scenario!r} is none of: {', '.join(SCENARIOS)}", param_hint="--scenario")

@@ -1,18 +1,23 @@
 """The scenario ``demo``: within two minutes a room is left, one sinks, one is lively, one votes, and a bot answers.
 
-The rooms are those of ``live`` with moods of their own. What the bot says rests on what is asked in the chat.
+The rooms are those of ``live`` with moods of their own. What the bot says rests on what is asked in the chat. The
+visitors are those of ``visitors``, all in one shop.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush, merge
+from operator import attrgetter
 from random import Random
+
+import msgspec
 
 from flows.generate.live import LiveTraffic
 from flows.generate.plan import Plan
 from flows.generate.script import MS, Mood
 from flows.generate.truth import Truth
-from schemas.inbound import ChatAnswer, ChatMessage, Event, HandoffResolved
+from flows.generate.visitors.traffic import VisitorsTraffic
+from schemas.inbound import ChatAnswer, ChatMessage, Event, HandoffResolved, SessionEnded
 
 MOODS: tuple[Mood, ...] = (
     Mood(
@@ -31,6 +36,9 @@ MOODS: tuple[Mood, ...] = (
 )
 """With two tenants, the first has the rooms in which something happens."""
 
+SHOP = "web-shop"
+SHOPPERS = Plan(sessions=100, truth=False)
+"""Visits side by side; half of the visitors have something on their mind."""
 WITH_BOT = "product-launch"
 ASKED = 0.12
 """The share of the questions in that room that are for the bot."""
@@ -62,13 +70,27 @@ class DemoTraffic:
     """Live sessions and a bot. Follows a plan as ``live`` does."""
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._live = LiveTraffic(plan, MOODS)
-        self._seed = plan.seed
-        self.end_ts = self._live.end_ts
+        self._visitors = VisitorsTraffic(replace(SHOPPERS, seed=plan.seed, start_ts=plan.start_ts, repeat=plan.repeat))
+        self.end_ts = max(self._live.end_ts, self._visitors.end_ts)
 
     def events(self) -> Iterator[Event]:
-        """Yield the events of rooms and bot in order of ``ts``."""
-        rng = Random(f"{self._seed}/bot")  # noqa: S311 - data, not a secret
+        """Yield the events of rooms, bot and shop in order of ``ts``."""
+        return merge(self._rooms(), self._shop(), key=attrgetter("ts"))
+
+    def truth(self) -> Truth:
+        """Return what is known about the rooms that are over."""
+        return self._live.truth()
+
+    def _shop(self) -> Iterator[Event]:
+        """Yield what all visitors do in one shop, which is never closed."""
+        for event in self._visitors.events():
+            if not isinstance(event, SessionEnded):
+                yield msgspec.structs.replace(event, session_id=SHOP)
+
+    def _rooms(self) -> Iterator[Event]:
+        rng = Random(f"{self._plan.seed}/bot")  # noqa: S311 - data, not a secret
         coming: list[tuple[int, str, Event]] = []
         for event in self._live.events():
             while coming and coming[0][0] <= event.ts:
@@ -77,10 +99,6 @@ class DemoTraffic:
             if isinstance(event, ChatMessage) and event.session_id.startswith(WITH_BOT) and event.text in ANSWERS:
                 for said in _talk(event, rng) if rng.random() < ASKED else ():
                     heappush(coming, (said.ts, said.event_id, said))
-
-    def truth(self) -> Truth:
-        """Return what is known about the sessions that have ended."""
-        return self._live.truth()
 
 
 def _talk(question: ChatMessage, rng: Random) -> Iterator[Event]:

@@ -1,11 +1,18 @@
 """Turns the sections of the settings into what the flow computes with."""
 
+from typing import Final
+
 from flows.conductor import ConductorConfig
 from flows.settings.model import Chat, Engagement, Settings, Window
-from flows.settings.tenants import Tenants, read_tenants
+from flows.settings.tenants import CurrentTenants, read_tenants
 from operators.chat.answers import ChatConfig
 from operators.chat.config import Wanted
 from operators.config import NEVER, ScoreConfig, Weights, WindowConfig
+from operators.emotions.rules import Rules, read_rules
+from operators.interventions.reading import FOLDER
+from operators.interventions.shard import InterventionConfig
+
+EMOTIONS_FILE: Final = "emotions.toml"
 
 
 def ms(seconds: float) -> int:
@@ -17,17 +24,29 @@ def ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def conductor_config(settings: Settings) -> ConductorConfig:
-    """Return what the conductor computes with; reads the tenants' settings.
+def current_tenants(settings: Settings) -> CurrentTenants:
+    """Return what holds for each tenant, as it is read now.
+
+    Raises:
+        ConfigError: it can't be read or doesn't fit.
+    """
+    return CurrentTenants(read_tenants(settings.tenants.path, settings.interventions.rules))
+
+
+def conductor_config(settings: Settings, tenants: CurrentTenants | None = None) -> ConductorConfig:
+    """Return what the conductor computes with; reads the tenants' settings unless they are given.
 
     Raises:
         ConfigError: those can't be read or don't fit.
     """
+    tenants = tenants or current_tenants(settings)
     return ConductorConfig(
         window=window_config(settings.window),
         score=score_config(settings.engagement),
         anomalies=settings.anomalies.detector() if settings.anomalies.enabled else None,
-        chat=chat_config(settings.chat, read_tenants(settings.tenants.path)),
+        emotions=emotion_rules(settings),
+        interventions=intervention_config(settings, tenants),
+        chat=chat_config(settings.chat, tenants),
         shards=settings.window.shards,
     )
 
@@ -59,7 +78,7 @@ def score_config(engagement: Engagement) -> ScoreConfig:
     )
 
 
-def chat_config(chat: Chat, tenants: Tenants) -> ChatConfig:
+def chat_config(chat: Chat, tenants: CurrentTenants) -> ChatConfig:
     """Return how answers are judged and routed."""
     return ChatConfig(
         policies=tenants.chat,
@@ -68,4 +87,27 @@ def chat_config(chat: Chat, tenants: Tenants) -> ChatConfig:
         repeats_kept=chat.repeats_kept,
         calibration_ms=ms(chat.calibration_interval_s),
         tally_ms=ms(chat.calibration_memory_s),
+    )
+
+
+def emotion_rules(settings: Settings) -> Rules | None:
+    """Return the rules of emotions; None if interventions are off altogether.
+
+    Raises:
+        ConfigError: they can't be read or don't fit.
+    """
+    section = settings.interventions
+    return read_rules((section.rules or FOLDER) / EMOTIONS_FILE) if section.enabled else None
+
+
+def intervention_config(settings: Settings, tenants: CurrentTenants) -> InterventionConfig:
+    """Return how interventions are decided."""
+    section = settings.interventions
+    return InterventionConfig(
+        policies=tenants.interventions,
+        score=score_config(settings.engagement),
+        memory_ms=ms(section.memory_s),
+        approval_ms=ms(section.approval_s),
+        pending_most=section.pending_most,
+        rules=section.rules or FOLDER,
     )

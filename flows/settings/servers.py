@@ -6,18 +6,22 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from flows.settings.convert import conductor_config, ms
-from flows.settings.model import Database, Gateway, Kafka, Settings
+from flows.settings.model import Database, Gateway, Kafka, Settings, TokenKey
 from flows.settings.secrecy import mask_text
 from flows.settings.show import secrets
+from operators.interventions.content import read_interventions
+from operators.interventions.reading import FOLDER
 from schemas.batches import Records
 from schemas.errors import ConfigError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND, OUTBOUND_TOPICS
 from sinks.kafka import KafkaSinkConfig
 from sinks.postgres import Limits as BatchLimits
 from sinks.postgres import PostgresConfig
-from sinks.websocket.access import check_exposure, developer
+from sinks.websocket.access import check_exposure, networks
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.limits import Limits
+from sinks.websocket.revoked import Revoked
+from sinks.websocket.tokens import Key, Tokens, read_key
 from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
@@ -31,10 +35,16 @@ def check(settings: Settings) -> None:
     gateway = settings.gateway
     made: Iterable[Callable[[], object]] = (
         lambda: conductor_config(settings),
+        lambda: read_interventions(settings.interventions.rules or FOLDER),
         lambda: source_config(settings.kafka, inbound_topics(settings.kafka)),
         lambda: sink_config(settings.kafka),
         lambda: gateway_config(gateway),
-        lambda: check_exposure(gateway.host, gateway.origins, developer, behind_proxy=gateway.behind_proxy),
+        lambda: networks(gateway.proxies),
+        lambda: Revoked(gateway.revoked),
+        lambda: check_exposure(
+            gateway.host, gateway.origins, authenticated=bool(gateway.keys), behind_proxy=gateway.behind_proxy
+        ),
+        lambda: tokens(gateway),
     )
     faults = []
     for make in made:
@@ -52,9 +62,42 @@ def gateway_config(gateway: Gateway) -> GatewayConfig:
         host=gateway.host,
         port=gateway.port,
         behind_proxy=gateway.behind_proxy,
+        proxies=gateway.proxies,
         origins=gateway.origins,
-        limits=Limits(clients=gateway.max_clients),
+        limits=Limits(
+            clients=gateway.max_clients,
+            clients_per_user=gateway.max_clients_per_user,
+            clients_per_address=gateway.max_clients_per_address,
+        ),
     )
+
+
+def token_key(name: str, key: TokenKey) -> Key:
+    """Return a key for tokens, read from its file if it has one.
+
+    Raises:
+        ConfigError: the file can't be read, or holds no such key.
+    """
+    if key.secret is not None:
+        return read_key(name, key.algorithm, key.secret.get_secret_value().encode())
+    assert key.file is not None  # noqa: S101 - the settings see to it that there is one of both
+    try:
+        material = key.file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"gateway.keys.{name}.file: {key.file} can't be read ({error.strerror})") from error
+    return read_key(name, key.algorithm, material.strip())
+
+
+def tokens(gateway: Gateway) -> Tokens | None:
+    """Return what checks tokens; None without a key: nobody is authenticated.
+
+    Raises:
+        ConfigError: a key can't be used.
+    """
+    if not gateway.keys:
+        return None
+    keys = [token_key(name, key) for name, key in gateway.keys.items()]
+    return Tokens(keys, gateway.issuer, gateway.audience)
 
 
 def conninfo(database: Database) -> str:

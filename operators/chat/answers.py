@@ -12,7 +12,7 @@ from operators.chat import calibration
 from operators.chat.batch import Chat, ChatBatch
 from operators.chat.calibration import Tally
 from operators.chat.confidence import Judge
-from operators.chat.config import Policies, Policy, Wanted
+from operators.chat.config import Policies, Policy, PolicySource, Wanted
 from operators.chat.limits import DAY_MS, Quotas
 from operators.chat.phrases import Phrases
 from operators.chat.question import Reader
@@ -51,7 +51,7 @@ class ChatConfig:
     long.
     """
 
-    policies: Policies = field(default_factory=Policies)
+    policies: PolicySource = field(default_factory=Policies)
     wanted: Wanted = field(default_factory=Wanted)
     conversation_ms: int = 7 * DAY_MS
     repeats_kept: int = 10_000

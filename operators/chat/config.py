@@ -6,7 +6,7 @@ tenant sets over these defaults. Ranges are part of the types; what is out of ra
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -260,6 +260,13 @@ def overlay(base: T, changes: Mapping[str, Any], where: str) -> T:
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")
         raise ConfigError(f"{where}{path.strip('`')}: {what}") from error
+
+
+class PolicySource(Protocol):
+    """Where the policies of agents are asked for; what it says may change."""
+
+    def of(self, tenant: str, agent: str) -> Policy:
+        """Return the policy of an agent."""
 
 
 class Policies:

@@ -1,19 +1,11 @@
 """From a routed answer to its records: the decision, with every rule's view of it, and the call for a person."""
 
-from itertools import groupby
-
-import msgspec
-
 from operators.chat.confidence import Judgement
 from operators.chat.config import Policy
 from operators.chat.routing import Facts, HandoffReason, Route, explain
 from operators.records import plain
-from schemas.batches import Records
 from schemas.inbound import ChatAnswer
-from schemas.outbound import Decision, HandoffRequested, Record
-from schemas.registry import type_of
-
-_encode = msgspec.json.Encoder().encode
+from schemas.outbound import Decision, HandoffRequested
 
 
 def decision(event: ChatAnswer, policy: Policy, facts: Facts, routed: Route) -> Decision:
@@ -70,27 +62,3 @@ def handoff(event: ChatAnswer, judged: Judgement, reason: HandoffReason) -> Hand
 def _about(event: ChatAnswer) -> str:
     """Return the beginning of an answer's ids: unique by session, ``ts`` and, last and so as it is, ``event_id``."""
     return f"{plain(event.tenant_id)}/{plain(event.session_id)}/{event.ts}"
-
-
-def encoded(told: list[Record]) -> list[Records]:
-    """Encode records once for every sink, each type's in the order they were told.
-
-    >>> encoded([])
-    []
-    """
-    return [_batch(kind, list(of_type)) for kind, of_type in groupby(sorted(told, key=_type), _type)]
-
-
-def _type(record: Record) -> str:
-    return type_of(type(record))
-
-
-def _batch(kind: str, told: list[Record]) -> Records:
-    return Records(
-        kind,
-        [record.id for record in told],
-        [record.tenant_id for record in told],
-        [record.session_id for record in told],
-        [record.ts for record in told],
-        [_encode(record) for record in told],
-    )

@@ -82,9 +82,26 @@ class Over:
 Cue = Felt | Seen | Answer | Scored | Over
 
 
+def tenant_of(cue: Cue) -> str:
+    """Return whose cue it is."""
+    match cue:
+        case Felt():
+            return cue.emotions[0].tenant_id
+        case Seen():
+            return cue.anomaly.tenant_id
+        case Answer():
+            return cue.event.tenant_id
+        case _:
+            return cue.tenant_id
+
+
 @dataclass(frozen=True, slots=True)
 class CueBatch:
-    """Cues of one partition for one shard of tenants, in order, and the partition's stream time after them."""
+    """Cues of one partition for one shard of tenants, in order, and the partition's stream time after them.
+
+    ``partition`` is a number for the partition and the shard of sessions together: each such stream of cues is in order
+    and has a stream time of its own.
+    """
 
     partition: int
     clock: int

@@ -2,6 +2,7 @@
 
 from sinks.postgres.inbox import Limits
 from sinks.postgres.migrations import Applied, migrate
+from sinks.postgres.retry import is_away
 from sinks.postgres.schema import check_schema, preflight
 from sinks.postgres.sink import PostgresConfig, PostgresSink
 from sinks.postgres.writer import Writer, Written
@@ -14,6 +15,7 @@ __all__ = [
     "Writer",
     "Written",
     "check_schema",
+    "is_away",
     "migrate",
     "preflight",
 ]

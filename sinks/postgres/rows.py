@@ -41,6 +41,7 @@ RENAMED: dict[tuple[type[msgspec.Struct], str], str] = {
     (outbound.DeadLetter, "topic"): "source_topic",
     (outbound.DeadLetter, "partition"): "source_partition",
     (outbound.DeadLetter, "offset"): "source_offset",
+    (outbound.Intervention, "by"): "decided_by",
 }
 """Fields whose own name is a word of SQL, or says too little in a table."""
 

@@ -46,6 +46,9 @@ SAFETY: Final = {
     "Cache-Control": "no-cache",
 }
 
+Answer = Callable[[Request, str, frozenset[str]], Response]
+"""Answers a request; gets the peer's address and the names of this machine's own port, too."""
+
 Readiness = Callable[[], Mapping[str, str]]
 """Tells of each part that is needed ``ok`` or why it isn't. Runs on the event loop: must return at once."""
 
@@ -126,13 +129,23 @@ def read_files(folder: Path) -> dict[str, File]:
 
 
 class Pages:
-    """The answers to everything that is not a websocket. The files are read once.
+    """The answers to everything that is not a websocket. The files are read once; ``more`` are further paths.
+
+    ``hosts`` are the names of the own port, known once it is open.
 
     Raises:
         ConfigError: a file of the dashboard is missing.
     """
 
-    def __init__(self, folder: Path, ready: Readiness, subscribers: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ready: Readiness,
+        subscribers: Callable[[], Mapping[str, int]],
+        more: Mapping[str, Answer] | None = None,
+    ) -> None:
+        self.hosts: frozenset[str] = frozenset()
+        self._more = more or {}
         self._ready = ready
         self._subscribers = subscribers
         try:
@@ -143,13 +156,15 @@ class Pages:
                 " dashboard/, or name where it lies"
             ) from error
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: Request, peer: str) -> Response:
         """Answer a request; only GET and HEAD, only known paths."""
         if request.method not in ("GET", "HEAD"):
             response = plain(405, "Expected GET or HEAD.\n")
             response.headers["Allow"] = "GET, HEAD"
         else:
-            response = self._find(request)
+            path = request.path.partition("?")[0]
+            more = self._more.get(path)
+            response = more(request, peer, self.hosts) if more else self._find(request)
         if request.method == "HEAD":
             response.body = b""
         return response

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.chat import records
+from operators import records
 from operators.chat.answers import Answers, ChatConfig
 from operators.chat.batch import ChatBatch
 from operators.chat.config import Policies

@@ -8,11 +8,11 @@ from websockets.exceptions import InvalidStatus
 
 from schemas.errors import ConfigError
 from schemas.registry import CHANNELS
-from sinks.websocket.access import Authenticate, developer
+from sinks.websocket.access import Verify
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.gateway import Gateway
 from sinks.websocket.limits import Limits
-from tests.fix_websocket import Running, StartGateway, batch, by_header
+from tests.fix_websocket import TOKENS, Running, StartGateway, batch, token
 
 
 def refused(running: Running, **options: Any) -> int:
@@ -23,9 +23,8 @@ def refused(running: Running, **options: Any) -> int:
 
 
 def test_tenants_see_themselves_alone(start_gateway: StartGateway) -> None:
-    running = start_gateway(authenticate=by_header)
-    assert refused(running) == 401
-    browsers = {t: running.browser(additional_headers={"X-Tenant": t}) for t in ("t1", "t2")}
+    running = start_gateway(verify=TOKENS.verify)
+    browsers = {t: running.browser(token(t)) for t in ("t1", "t2")}
     for browser in browsers.values():
         browser.subscribe(*CHANNELS)
     for kind in ("engagement", "anomaly", "emotion", "decision", "session"):
@@ -61,12 +60,12 @@ def test_the_own_page_may_connect(running: Running, host: str) -> None:
 
 
 def test_listed_origins_may_connect_behind_a_proxy(start_gateway: StartGateway) -> None:
-    running = start_gateway(behind_proxy=True, origins=("https://dash.example",), authenticate=by_header)
-    who = {"X-Tenant": "t"}
-    assert running.browser(origin="https://dash.example", additional_headers=who).hello["tenant"] == "t"
-    assert refused(running, additional_headers=who) == 403, "a missing origin is not from this machine"
+    running = start_gateway(behind_proxy=True, origins=("https://dash.example",), verify=TOKENS.verify)
+    assert running.browser(token(), origin="https://dash.example").hello["tenant"] == "t"
+    assert running.browser(token()).hello["tenant"] == "t", "no page can send a token in a header"
+    assert refused(running) == 403, "a missing origin is not from this machine"
     own = f"http://127.0.0.1:{running.gateway.port}"
-    assert refused(running, origin=own, additional_headers=who) == 403
+    assert refused(running, shown=token(), origin=own) == 403
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via"])
@@ -81,24 +80,24 @@ def test_a_full_gateway_turns_down(start_gateway: StartGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings, authenticate, says",
+    "settings, verify, says",
     [
-        ({"host": "0.0.0.0"}, by_header, "gateway.host: 0.0.0.0 can be reached from other machines"),  # noqa: S104 - refused
-        ({"host": "::", "origins": ("https://a.example",)}, by_header, "gateway.host"),
+        ({"host": "0.0.0.0"}, TOKENS.verify, "gateway.host: 0.0.0.0 can be reached from other machines"),  # noqa: S104 - refused
+        ({"host": "::", "origins": ("https://a.example",)}, TOKENS.verify, "gateway.host"),
         ({"behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is authenticated"),
         ({"host": "0.0.0.0", "behind_proxy": True, "origins": ("https://a.example",)}, None, "nobody is"),  # noqa: S104 - refused
-        ({"behind_proxy": True}, by_header, "gateway.origins: behind a proxy"),
-        ({"origins": ("*",)}, by_header, "gateway.origins: expected"),
-        ({"origins": ("https://*.example",)}, by_header, "gateway.origins: expected"),
-        ({"origins": ("https://a.example/",)}, by_header, "gateway.origins: expected"),
-        ({"dashboard": Path("nowhere")}, by_header, "dashboard: nowhere/index.html can't be read"),
+        ({"behind_proxy": True}, TOKENS.verify, "gateway.origins: behind a proxy"),
+        ({"origins": ("*",)}, TOKENS.verify, "gateway.origins: expected"),
+        ({"origins": ("https://*.example",)}, TOKENS.verify, "gateway.origins: expected"),
+        ({"origins": ("https://a.example/",)}, TOKENS.verify, "gateway.origins: expected"),
+        ({"dashboard": Path("nowhere")}, TOKENS.verify, "dashboard: nowhere/index.html can't be read"),
     ],
 )
 def test_settings_that_expose_or_lock_out_are_refused(
-    settings: dict[str, Any], authenticate: Authenticate | None, says: str
+    settings: dict[str, Any], verify: Verify | None, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        Gateway(GatewayConfig(**settings), authenticate=authenticate or developer)
+        Gateway(GatewayConfig(**settings), verify=verify)
 
 
 def test_limits_must_fit_each_other() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from schemas.batches import Records
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.connection import SPARE_CONNECTIONS
+from sinks.websocket.envelope import CHANNEL_OF
 from sinks.websocket.hub import SNAPSHOT_RECORDS_A_MESSAGE
 from sinks.websocket.limits import KIB, MIB, Limits
-from sinks.websocket.messages import CHANNEL_OF
 from tests.fix_websocket import Running
 
 

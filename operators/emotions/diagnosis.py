@@ -1,0 +1,367 @@
+"""The visitors of a shard: follows each by the rules, in the order of his partition, and tells what he shows at once.
+
+What is told depends on the events of each session's partition alone, not on how they were cut into chunks: an event
+first wakes the waits that it makes due, and what a tick told stands before the event that made the tick due.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from operators.chunk import Chunk, Reply
+from operators.columns import Flags, Int64s
+from operators.config import WindowConfig
+from operators.emotions.alarms import Alarms
+from operators.emotions.course import AT_EVENT, Course, Place, Stream, parts, session_key
+from operators.emotions.matcher import Matcher
+from operators.emotions.patterns import OBSERVED
+from operators.emotions.records import emotion, observed
+from operators.emotions.rules import Rules
+from operators.emotions.sessions import Boundary, Sessions, Turn
+from operators.emotions.state import Remembered, pack, unpack
+from operators.emotions.visitor import Visitor
+from operators.emotions.wanted import Wanted
+from operators.interventions.cues import EFFECT_MS, Answer, Cue, Felt, Over, Scored, Seen, covering_tick
+from operators.settle import Closed
+from schemas.inbound import MAX_TS, InterventionApproval
+from schemas.outbound import Anomaly, Emotion
+
+_SWEEP_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """What the window has made of a chunk: which of its events were accepted (None: all), and what it closed then."""
+
+    chunk: Chunk
+    accepted: Flags | None
+    closed: list[Closed]
+    anomalies: list[Anomaly]
+
+
+class _What(IntEnum):
+    """What is to be looked at at an event's place, in this order."""
+
+    REPLY = 0
+    OPENS = 1
+    WATCHED = 2
+    HEARD = 3
+    ENDS = 4
+
+
+class _Step(NamedTuple):
+    place: int
+    what: _What
+    item: int = 0
+
+
+class Diagnosis:
+    """The visitors of one shard. State is bounded by what the rules remember of each, and freed with the session."""
+
+    def __init__(self, rules: Rules, config: WindowConfig) -> None:
+        self._rules = rules
+        self._config = config
+        self._matcher = Matcher(rules)
+        self._sessions = Sessions()
+        self._streams: dict[int, Stream] = {}
+        self._visitors: dict[str, dict[int, Visitor]] = {}
+        self._waiting: dict[str, dict[int, Visitor]] = {}
+
+    def take(self, noticed: Noticed) -> list[Cue]:
+        """Take in a chunk and what was closed with it; return the cues that follow, in order."""
+        chunk = noticed.chunk
+        course = Course(chunk, self._streams.setdefault(chunk.partition, Stream()))
+        stream = course.stream
+        for anomaly in noticed.anomalies:
+            stream.wanted.add(session_key(anomaly.tenant_id, anomaly.session_id), anomaly.ts, anomaly.ts)
+        if len(chunk) or chunk.replies:
+            self._events(course, noticed.accepted)
+        stream.clock = max(stream.clock, chunk.clock)
+        reached = stream.clock - self._config.stream_delay_ms
+        self._ring(course, reached)
+        self._end_idle(course, reached)
+        self._of_ticks(course, noticed, reached)
+        if stream.clock // _SWEEP_MS > stream.swept:
+            stream.swept = stream.clock // _SWEEP_MS
+            self._sweep(chunk.partition, stream.clock)
+        return course.in_order()
+
+    def _events(self, course: Course, accepted: Flags | None) -> None:
+        """Go through what has to be looked at one by one, in order."""
+        chunk = course.chunk
+        places = np.arange(len(chunk)) if accepted is None else np.flatnonzero(accepted)
+        rows = self._sessions.rows(chunk, places)
+        boundaries = self._sessions.boundaries(chunk, places, rows, self._config)
+        for step in self._steps(chunk, accepted, places, boundaries):
+            if step.what is _What.REPLY:
+                self._reply(course, chunk.replies[step.item])
+                continue
+            at = step.place
+            session = int(chunk.session[at])
+            key, row = chunk.sessions[session], int(rows[session])
+            start = int(self._sessions.start[row])
+            if step.what is _What.WATCHED:
+                self._watch(course, step, key, start)
+            elif step.what is _What.HEARD:
+                self._hear(course, at, key, start)
+            elif step.what is _What.OPENS:
+                boundary = boundaries[step.item]
+                if boundary.turn is Turn.AFTER_SILENCE:
+                    self._over_by_silence(course, key, boundary.over, start, at)
+                self._sessions.start[row] = chunk.ts[at]
+                course.gone.pop(key, None)
+            else:
+                self._over_by_event(course, key, at, start)
+        self._sessions.took(chunk, places, rows)
+        self._sessions.remove(np.array([self._sessions.row_by_key[key] for key in course.gone], np.int64))
+
+    def _steps(self, chunk: Chunk, accepted: Flags | None, places: Int64s, boundaries: list[Boundary]) -> list[_Step]:
+        watched = enumerate(chunk.watched.at)
+        steps = [_Step(at, _What.WATCHED, i) for i, at in watched if accepted is None or accepted[at]]
+        more = [
+            _Step(boundary.place, _What.ENDS if boundary.turn is Turn.END else _What.OPENS, i)
+            for i, boundary in enumerate(boundaries)
+        ]
+        more += [_Step(reply.at, _What.REPLY, i) for i, reply in enumerate(chunk.replies)]
+        more += [_Step(at, _What.HEARD) for at in self._heard(chunk, places)]
+        return sorted(steps + more) if more else steps
+
+    def _heard(self, chunk: Chunk, places: Int64s) -> list[int]:
+        """Return the events that no rule asks for but that a wait of their user has to hear of."""
+        arming = self._matcher.arming
+        if not arming or not len(places):
+            return []
+        waits = np.fromiter((key in self._waiting for key in chunk.sessions), np.bool_, len(chunk.sessions))
+        watched = zip(chunk.watched.at, chunk.watched.masks, strict=True)
+        waits[[int(chunk.session[at]) for at, mask in watched if mask & arming]] = True
+        if not waits.any():
+            return []
+        some = places[waits[chunk.session[places]]]
+        heard: list[int] = some[~np.isin(some, chunk.watched.at, assume_unique=True)].tolist()
+        return heard
+
+    def _watch(self, course: Course, step: _Step, key: str, start: int) -> None:
+        """Take an event that some rule asks for."""
+        chunk, at = course.chunk, step.place
+        event, mask = chunk.watched.events[step.item], chunk.watched.masks[step.item]
+        visitor = self._visitor(key, int(chunk.user[at]), event.user_id, event.ts)
+        if visitor.is_repeat(event.event_id, event.ts, self._config.lateness_ms):
+            return
+        stream_time = int(chunk.stream_time[at])
+        if visitor.waits:
+            self._wake(course, key, visitor, max(stream_time - self._config.stream_delay_ms, event.ts - 1), start, at)
+        if mask == OBSERVED:
+            self._matcher.hear(visitor, event.ts)
+            self._tell(course, key, (observed(event),), stream_time, Place(at, AT_EVENT))
+        elif shown := self._matcher.feed(visitor, event, mask, start):
+            emotions = tuple(emotion(key, visitor.user_id, found) for found in shown)
+            self._tell(course, key, emotions, stream_time, Place(at, AT_EVENT))
+        self._wait(course.stream, key, visitor)
+
+    def _hear(self, course: Course, at: int, key: str, start: int) -> None:
+        """Take an event that no rule asks for, of a session in which somebody waits."""
+        chunk = course.chunk
+        visitor = self._waiting.get(key, {}).get(int(chunk.user[at]))
+        if visitor is not None:
+            ts, stream_time = int(chunk.ts[at]), int(chunk.stream_time[at])
+            self._wake(course, key, visitor, max(stream_time - self._config.stream_delay_ms, ts - 1), start, at)
+            self._matcher.hear(visitor, ts)
+            self._wait(course.stream, key, visitor)
+
+    def _visitor(self, key: str, digest: int, user_id: str, ts: int) -> Visitor:
+        """Return what is known of a user; what is older than any rule's memory counts as forgotten, swept or not."""
+        of_session = self._visitors.get(key)
+        if of_session is None:
+            of_session = self._visitors[key] = {}
+        visitor = of_session.get(digest)
+        if visitor is None:
+            visitor = of_session[digest] = Visitor(user_id, digest)
+        elif ts - visitor.last > self._matcher.memory_ms and not visitor.waits:
+            visitor = of_session[digest] = Visitor(user_id, digest, settled=visitor.settled)
+        return visitor
+
+    def _reply(self, course: Course, reply: Reply) -> None:
+        event = reply.event
+        if isinstance(event, InterventionApproval):
+            key = session_key(event.tenant_id, event.session_id)
+            self._want(course, key, covering_tick(event.ts), event.ts, Place(reply.at, reply.stream_time))
+        answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
+        course.tell(Place(reply.at, reply.stream_time), answer)
+
+    def _tell(self, course: Course, key: str, emotions: tuple[Emotion, ...], stream_time: int, place: Place) -> None:
+        course.tell(place, Felt(emotions, stream_time))
+        self._want(course, key, covering_tick(emotions[0].ts), emotions[0].ts, place)
+
+    def _want(self, course: Course, key: str, tick: int, since: int, place: Place) -> None:
+        """Want a score at a tick and 60 s later; of a session that does not live it is known that there is none."""
+        if key in self._sessions.row_by_key and key not in course.gone:
+            course.stream.wanted.add(key, tick, since)
+        else:
+            for when in (tick, tick + EFFECT_MS):
+                course.tell(place, _scored(course, key, when, None))
+
+    # What has failed to follow.
+
+    def _wait(self, stream: Stream, key: str, visitor: Visitor) -> None:
+        """Keep the list of those who wait, and their alarms, as the visitor's last event left them."""
+        if visitor.waits:
+            self._waiting.setdefault(key, {})[visitor.digest] = visitor
+            stream.alarms.set(key, visitor.digest, visitor.waits)
+        elif (of_session := self._waiting.get(key)) is not None:
+            of_session.pop(visitor.digest, None)
+            if not of_session:
+                del self._waiting[key]
+
+    def _wake(self, course: Course, key: str, visitor: Visitor, until: int, start: int, at: int | None = None) -> None:
+        """Tell what has failed to follow by ``until``; ``at`` is the event that tells so, if one does."""
+        for shown in self._matcher.wake(visitor, until, start):
+            due = shown.ts + self._config.stream_delay_ms
+            place = course.place_of(due) if at is None else min(at, course.place_of(due))
+            told = (emotion(key, visitor.user_id, shown),)
+            self._tell(course, key, told, course.time_at(place), Place(place, due))
+
+    def _ring(self, course: Course, reached: int) -> None:
+        for alarm in list(course.stream.alarms.ring(reached)):
+            visitor = self._visitors.get(alarm.key, {}).get(alarm.digest)
+            row = self._sessions.row_by_key.get(alarm.key)
+            if visitor is not None and row is not None:
+                self._wake(course, alarm.key, visitor, reached, int(self._sessions.start[row]))
+                self._wait(course.stream, alarm.key, visitor)
+
+    # When sessions end.
+
+    def _over_by_event(self, course: Course, key: str, at: int, start: int) -> None:
+        """End a session at an event that says so."""
+        ended = int(course.chunk.ts[at])
+        until = max(course.time_at(at) - self._config.stream_delay_ms, ended - 1)
+        self._free(course, key, ended, start, until, Place(at, AT_EVENT))
+        course.gone[key] = None
+
+    def _over_by_silence(self, course: Course, key: str, ended: int, start: int, at: int) -> None:
+        """End a session that has been silent until ``ended`` (ms), at the latest before the event ``at``."""
+        due = ended + self._config.stream_delay_ms
+        self._free(course, key, ended, start, ended, Place(min(course.place_of(due), at), due))
+
+    def _free(self, course: Course, key: str, ended: int, start: int, until: int, place: Place) -> None:
+        """Tell what has failed to follow until then and that the session is over, and free what was kept of it."""
+        for visitor in self._waiting.pop(key, {}).values():
+            self._wake(course, key, visitor, until, start, place.at)
+        self._visitors.pop(key, None)
+        course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_at(place.at)))
+        for tick in course.stream.wanted.over(key, ended):
+            course.tell(place, _scored(course, key, tick, None))
+        course.stream.ended[key] = ended
+        course.ended[key] = place.at
+
+    def _end_idle(self, course: Course, reached: int) -> None:
+        sessions, stream = self._sessions, course.stream
+        if reached < stream.idle_at:
+            return
+        rows, stream.idle_at = sessions.idle(course.chunk.partition, reached, self._config)
+        for row in rows.tolist():
+            ended = int(sessions.last[row]) + self._config.session_timeout_ms
+            self._over_by_silence(course, sessions.keys[row], ended, int(sessions.start[row]), len(course.chunk))
+        sessions.remove(rows)
+
+    def _sweep(self, partition: int, clock: int) -> None:
+        """Free what no rule can need any more; all of it counts as forgotten already."""
+        oldest = clock - self._config.stream_delay_ms - self._matcher.memory_ms
+        for key in list(self._visitors):
+            row = self._sessions.row_by_key.get(key)
+            if row is None or self._sessions.partition[row] != partition:
+                continue
+            kept = {}
+            for digest, visitor in self._visitors[key].items():
+                if visitor.last >= oldest or visitor.waits:
+                    kept[digest] = visitor
+                elif visitor.settled:
+                    kept[digest] = Visitor(visitor.user_id, digest, visitor.last, settled=True)
+            if kept:
+                self._visitors[key] = kept
+            else:
+                del self._visitors[key]
+
+    # What ticks tell.
+
+    def _of_ticks(self, course: Course, noticed: Noticed, reached: int) -> None:
+        """Tell anomalies, and the scores that are wanted, where their ticks became due."""
+        stream = course.stream
+        for anomaly in noticed.anomalies:
+            key = session_key(anomaly.tenant_id, anomaly.session_id)
+            place = self._tick_place(course, noticed.accepted, key, anomaly.ts)
+            # Of a session that is known to be over nothing is to be mended, although its last ticks are still to come.
+            if anomaly.ts > stream.ended.get(key, -1) or place.at < course.ended.get(key, 0):
+                course.tell(place, Seen(anomaly, course.time_at(place.at)), by_event=False)
+        for key, tick, score in stream.wanted.take(noticed.closed, self._waiting):
+            place = self._tick_place(course, noticed.accepted, key, tick)
+            course.tell(place, _scored(course, key, tick, score), by_event=False)
+        for key, tick in stream.wanted.missing(reached):
+            place = self._tick_place(course, noticed.accepted, key, tick)
+            course.tell(place, _scored(course, key, tick, 0.0), by_event=False)
+        stream.ended = {key: ended for key, ended in stream.ended.items() if ended > reached}
+
+    def _tick_place(self, course: Course, accepted: Flags | None, key: str, tick: int) -> Place:
+        """Return where a tick became due: by stream time, or before that by the session's watermark."""
+        chunk = course.chunk
+        due = tick + self._config.stream_delay_ms
+        at = course.place_of(due)
+        session = course.session_of(key)
+        if session is not None:
+            mine = (chunk.session[:at] == session) & (chunk.ts[:at] >= tick + self._config.lateness_ms)
+            if accepted is not None:
+                mine &= accepted[:at]
+            if mine.any():
+                return Place(int(mine.argmax()), AT_EVENT)
+        return Place(at, due)
+
+    def snapshot(self, shards: int = 1) -> bytes:
+        """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with."""
+        sessions = self._sessions
+        rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
+        return pack(
+            Remembered(
+                shards=shards,
+                rules=self._rules.digest,
+                keys=[sessions.keys[row] for row in rows.tolist()],
+                columns={name: column.tobytes() for name, column in sessions.columns(rows).items()},
+                visitors={key: list(of_session.values()) for key, of_session in self._visitors.items()},
+                clocks={partition: stream.clock for partition, stream in self._streams.items()},
+                swept={partition: stream.swept for partition, stream in self._streams.items()},
+                wanted={partition: stream.wanted.ticks for partition, stream in self._streams.items()},
+                kept={partition: stream.wanted.kept for partition, stream in self._streams.items()},
+                ended={partition: stream.ended for partition, stream in self._streams.items()},
+            )
+        )
+
+    @classmethod
+    def restore(cls, rules: Rules, config: WindowConfig, packed: bytes, shards: int = 1) -> "Diagnosis":
+        """Return the shard that a snapshot was taken of; under other rules than then, visitors are met anew.
+
+        Raises:
+            TerminalError: the snapshot is another release's, or of another number of shards.
+        """
+        found = unpack(packed, shards)
+        diagnosis = cls(rules, config)
+        sessions = diagnosis._sessions
+        rows = sessions.add(found.keys)
+        for name, packed_column in found.columns.items():
+            column = getattr(sessions, name)
+            column[rows] = np.frombuffer(packed_column, column.dtype)
+        for partition, clock in found.clocks.items():
+            wanted = Wanted(found.wanted[partition], found.kept[partition])
+            ended = found.ended[partition]
+            diagnosis._streams[partition] = Stream(clock, found.swept[partition], Alarms(), wanted, ended)
+        for key, visitors in found.visitors.items():
+            if found.rules != rules.digest:
+                visitors = [Visitor(v.user_id, v.digest, v.last, settled=True) for v in visitors if v.settled]  # noqa: PLW2901
+            diagnosis._visitors[key] = {visitor.digest: visitor for visitor in visitors}
+            stream = diagnosis._streams[int(sessions.partition[sessions.row_by_key[key]])]
+            for visitor in visitors:
+                diagnosis._wait(stream, key, visitor)
+        return diagnosis
+
+
+def _scored(course: Course, key: str, tick: int, score: float | None) -> Scored:
+    return Scored(*parts(key), tick, score, course.chunk.clock)

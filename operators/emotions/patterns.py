@@ -1,0 +1,309 @@
+"""Event patterns: which events of the telemetry the rules ask for, told apart by one look at an event.
+
+Every pattern is a bit, and an event's bits are its mask. What an event alone can tell is decided here; what depends on
+the user's events before (``History``) has a bit of its own, which the matcher turns into the pattern's when it holds.
+"""
+
+import math
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, Literal
+
+import msgspec
+
+from schemas.inbound import Event, PageView
+from schemas.registry import INBOUND
+
+TELEMETRY: Final = {name: entry.struct for name, entry in INBOUND.items() if name.startswith("telemetry.")}
+"""The types that a pattern may name."""
+
+TRACKED: Final = 1
+"""The bit of an event that the matcher must see because later events are held against it."""
+
+OBSERVED: Final = -1
+"""The mask of an emotion that another system diagnosed."""
+
+_CACHE: Final = 50_000
+"""Combinations of texts that are remembered with what they match; beyond that the table starts anew."""
+
+_RANGES: Final = ("over", "under", "from", "to")
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What an event must be in the light of the user's events before it, for the pattern's ``bit`` to hold.
+
+    ``came_from``: the page viewed before is one of ``pages``; ``turned``: ``field`` differs from that of the event of
+    this type before; ``returned``: the view leads back to where the user was before the last view.
+    """
+
+    kind: Literal["came_from", "turned", "returned"]
+    bit: int
+    pages: frozenset[str] = frozenset()
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """A number that must lie in ``low..high``, both included."""
+
+    value: Callable[[Any], float]
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Alternative:
+    """One way in which an event of a type matches: tests of texts and truths by field, and bands of numbers."""
+
+    bit: int
+    tests: tuple[tuple[str, Callable[[Any], bool]], ...]
+    bands: tuple[_Band, ...]
+
+
+class Patterns:
+    """The patterns of a rules file by name. Raises nothing: faults are collected in ``faults``, each with its key."""
+
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        self.faults: list[str] = []
+        self.bits: dict[str, int] = {}
+        self.history: dict[int, History] = {}
+        """By the bit that an event has as long as its past is not looked at."""
+        self._next = TRACKED << 1
+        self._by_type: dict[type[Event], list[_Alternative]] = {struct: [] for struct in TELEMETRY.values()}
+        for name, table in tables.items():
+            self.bits[name] = self._bit()
+            for at, alternative in enumerate(table if isinstance(table, list) else [table]):
+                where = f"events.{name}[{at}]" if isinstance(table, list) else f"events.{name}"
+                self.faults += self._add(self.bits[name], alternative, where)
+        tracked = {struct for entry in self.history.values() for struct in self._tracked(entry)}
+        self._sorters = {
+            struct: Sorter(tuple(alternatives), tracked=struct in tracked)
+            for struct, alternatives in self._by_type.items()
+        }
+
+    @property
+    def sorters(self) -> Mapping[type[Event], "Sorter"]:
+        """What tells the mask of an event, by its type."""
+        return self._sorters
+
+    def _bit(self) -> int:
+        bit, self._next = self._next, self._next << 1
+        return bit
+
+    def _tracked(self, entry: History) -> Iterator[type[Event]]:
+        if entry.kind == "turned":
+            yield from (struct for struct in TELEMETRY.values() if entry.field in struct.__struct_fields__)
+        else:
+            yield PageView
+
+    def _add(self, bit: int, table: Any, where: str) -> Iterator[str]:
+        if not isinstance(table, Mapping):
+            yield f"{where}: expected a table, got {table!r}"
+            return
+        conditions = dict(table)
+        named = conditions.pop("type", None)
+        names = [named] if isinstance(named, str) else named
+        if names is not None and not (isinstance(names, list) and names and set(map(str, names)) <= set(TELEMETRY)):
+            yield f"{where}.type: expected some of {', '.join(TELEMETRY)}, got {named!r}"
+            return
+        past, faults = self._past(bit, conditions, where)
+        yield from faults
+        if past is not None:
+            bit = self._bit()
+            self.history[bit] = past
+        wanted = [TELEMETRY[name] for name in names or TELEMETRY]
+        if names is None:  # all telemetry that has these fields
+            wanted = [struct for struct in wanted if set(conditions) <= set(struct.__struct_fields__)]
+        if not wanted or not (conditions or names or past):
+            yield f"{where}: expected a type, or fields that events of the telemetry have, got {table!r}"
+        for struct in wanted:
+            alternative, faults = _alternative(bit, struct, conditions, where)
+            yield from faults
+            self._by_type[struct].append(alternative)
+
+    def _past(self, bit: int, conditions: dict[str, Any], where: str) -> tuple[History | None, list[str]]:
+        """Take what is about the past out of the conditions."""
+        found: list[History] = []
+        faults: list[str] = []
+        if (pages := conditions.pop("came_from", None)) is not None:
+            texts = pages if isinstance(pages, list) else [pages]
+            if not all(isinstance(page, str) for page in texts):
+                faults.append(f"{where}.came_from: expected pages, got {pages!r}")
+            found.append(History("came_from", bit, pages=frozenset(map(str, texts))))
+        if (field := conditions.pop("turned", None)) is not None:
+            found.append(History("turned", bit, field=str(field)))
+            if not any(field in struct.__struct_fields__ for struct in TELEMETRY.values()):
+                faults.append(f"{where}.turned: expected a field of the telemetry, got {field!r}")
+        if (returned := conditions.pop("returned", None)) is not None:
+            found.append(History("returned", bit))
+            if returned is not True:
+                faults.append(f"{where}.returned: expected true, got {returned!r}")
+        if len(found) > 1:
+            faults.append(f"{where}: expected at most one of came_from, turned and returned")
+        return (found[0] if found else None), faults
+
+
+class Sorter:
+    """Tells the mask of events of one type."""
+
+    def __init__(self, alternatives: tuple[_Alternative, ...], *, tracked: bool) -> None:
+        fields = dict.fromkeys(name for alternative in alternatives for name, _ in alternative.tests)
+        self._names = tuple(fields)
+        self._key: Callable[[Any], Any] = attrgetter(*self._names) if fields else _nothing
+        self._alternatives = alternatives
+        self._always = TRACKED if tracked else 0
+        self._known: dict[Any, tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]] = {}
+
+    def mask(self, event: Event) -> int:
+        """Return the bits of the patterns that an event matches; 0: no rule asks for it."""
+        key = self._key(event)
+        found = self._known.get(key)
+        if found is None:
+            found = self._look(key)
+        mask, open_bands = found
+        for bit, bands in open_bands:
+            for band in bands:
+                if not band.low <= band.value(event) <= band.high:
+                    break
+            else:
+                mask |= bit
+        return mask
+
+    def _look(self, key: Any) -> tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]:
+        """Work out what texts and truths alone decide, and which bands are then left to be looked at."""
+        values = dict(zip(self._names, key if len(self._names) > 1 else (key,), strict=False))
+        mask = self._always
+        open_bands = []
+        for alternative in self._alternatives:
+            if all(test(values[name]) for name, test in alternative.tests):
+                if alternative.bands:
+                    open_bands.append((alternative.bit, alternative.bands))
+                else:
+                    mask |= alternative.bit
+        if len(self._known) >= _CACHE:
+            self._known.clear()
+        found = self._known[key] = (mask, tuple(open_bands))
+        return found
+
+
+def _nothing(_: Any) -> None:
+    return None
+
+
+def _alternative(
+    bit: int, struct: type[Event], conditions: Mapping[str, Any], where: str
+) -> tuple[_Alternative, list[str]]:
+    types = {field.name: _plain(field.type) for field in msgspec.structs.fields(struct)}
+    tests: list[tuple[str, Callable[[Any], bool]]] = []
+    bands: list[_Band] = []
+    faults: list[str] = []
+    kind = str(struct.__struct_config__.tag)
+    for name, wanted in conditions.items():
+        key = f"{where}.{name}"
+        if name not in types:
+            faults.append(f"{key}: {kind} has no such field; it has {', '.join(types)}")
+        elif types[name] in (int, float):
+            low, high, fault = _band(wanted)
+            faults += [f"{key}: {fault}"] if fault else []
+            bands.append(_Band(attrgetter(name), low, high))
+        else:
+            test, fault = _test(wanted, types[name])
+            faults += [f"{key}: {fault}"] if fault else []
+            tests.append((name, test))
+    return _Alternative(bit, tuple(tests), tuple(bands)), faults
+
+
+def _plain(annotation: Any) -> Any:
+    """Return a field's bare type: str, bool, int, float, or the tuple of its literals."""
+    while True:
+        origin = typing.get_origin(annotation)
+        if origin is typing.Annotated:
+            annotation = typing.get_args(annotation)[0]
+        elif origin is Literal:
+            return typing.get_args(annotation)
+        elif origin is not None:
+            annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+        else:
+            return annotation
+
+
+def _band(wanted: Any) -> tuple[float, float, str]:
+    """Return lowest, highest and what is wrong.
+
+    >>> _band({"over": 3000})[:2] == (math.nextafter(3000, math.inf), math.inf)
+    True
+    """
+    if _number(wanted):
+        return wanted, wanted, ""
+    if (
+        not isinstance(wanted, Mapping)
+        or not wanted
+        or set(wanted) - set(_RANGES)
+        or not all(map(_number, wanted.values()))
+    ):
+        return 0, 0, f"expected a number, or numbers under some of {', '.join(_RANGES)}, got {wanted!r}"
+    lows = [
+        wanted[name] if name == "from" else math.nextafter(wanted[name], math.inf)
+        for name in wanted
+        if name in ("from", "over")
+    ]
+    highs = [
+        wanted[name] if name == "to" else math.nextafter(wanted[name], -math.inf)
+        for name in wanted
+        if name in ("to", "under")
+    ]
+    low, high = max(lows, default=-math.inf), min(highs, default=math.inf)
+    return low, high, "" if low <= high else f"expected a band that holds a number, got {wanted!r}"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _test(wanted: Any, kind: Any) -> tuple[Callable[[Any], bool], str]:
+    """Return a test of a text or a truth, and what is wrong."""
+    if isinstance(wanted, Mapping):
+        if set(wanted) == {"contains"} and kind is str:
+            parts = wanted["contains"] if isinstance(wanted["contains"], list) else [wanted["contains"]]
+            if parts and all(isinstance(part, str) and part for part in parts):
+                return _Contains(tuple(part.casefold() for part in parts)), ""
+        elif set(wanted) == {"not"}:
+            test, fault = _test(wanted["not"], kind)
+            return _Not(test), fault
+        return _Equals(
+            frozenset()
+        ), f"expected a value, values, {{ contains = ... }} or {{ not = ... }}, got {wanted!r}"
+    values = wanted if isinstance(wanted, list) else [wanted]
+    of_kind = bool if kind is bool else str
+    if not values or not all(isinstance(value, of_kind) for value in values):
+        return _Equals(frozenset()), f"expected {'true or false' if kind is bool else 'texts'}, got {wanted!r}"
+    if isinstance(kind, tuple) and not set(values) <= set(kind):
+        return _Equals(frozenset()), f"expected some of {', '.join(kind)}, got {wanted!r}"
+    return _Equals(frozenset(values)), ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Equals:
+    values: frozenset[Any]
+
+    def __call__(self, value: Any) -> bool:
+        return value in self.values
+
+
+@dataclass(frozen=True, slots=True)
+class _Not:
+    test: Callable[[Any], bool]
+
+    def __call__(self, value: Any) -> bool:
+        return not self.test(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contains:
+    parts: tuple[str, ...]
+
+    def __call__(self, value: Any) -> bool:
+        return isinstance(value, str) and any(part in value.casefold() for part in self.parts)

@@ -1,0 +1,100 @@
+"""When the sessions of a shard began and when something last came of them, in the order of their partitions."""
+
+from enum import IntEnum
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.chunk import Chunk
+from operators.columns import Int64s, first_of_runs
+from operators.config import NEVER, WindowConfig
+from operators.kinds import IS_END
+from operators.lateness import running_maximum
+from operators.presence import LONG_AGO
+from operators.rows import NO_START, Keyed
+
+
+class Turn(IntEnum):
+    """How a session turns at an event: it had been silent for too long, it follows on one that was ended, it ends."""
+
+    AFTER_SILENCE = 0
+    AFTER_END = 1
+    END = 2
+
+
+class Boundary(NamedTuple):
+    """An event at which a session begins or ends; ``over`` is when the one before it was over (ms)."""
+
+    place: int
+    turn: Turn
+    over: int
+
+
+class Sessions(Keyed):
+    """One row for each session that lives: ``start``, the ``last`` event's time (ms), and its ``partition``."""
+
+    LAYOUT: ClassVar[dict[str, tuple[Any, tuple[int, ...], Any]]] = {
+        "start": (np.int64, (), NO_START),
+        "last": (np.int64, (), LONG_AGO),
+        "partition": (np.int32, (), 0),
+    }
+    start: Int64s
+    last: Int64s
+    partition: npt.NDArray[np.int32]
+
+    def rows(self, chunk: Chunk, places: Int64s) -> Int64s:
+        """Return the row of each of the chunk's sessions; those without an accepted event get -1 if they have none."""
+        rows = np.fromiter((self.row_by_key.get(key, -1) for key in chunk.sessions), np.int64, len(chunk.sessions))
+        if (rows < 0).any() and len(places):
+            session, ts = chunk.session[places], chunk.ts[places]
+            used = np.zeros(len(rows), np.bool_)
+            used[session] = True
+            new = np.flatnonzero(used & (rows < 0))
+            rows[new] = self.add([chunk.sessions[i] for i in new.tolist()])
+            first = np.zeros(len(rows), np.int64)
+            first[session[::-1]] = ts[::-1]  # what is written last is what came first
+            self.start[rows[new]] = first[new]
+        return rows
+
+    def boundaries(self, chunk: Chunk, places: Int64s, rows: Int64s, config: WindowConfig) -> list[Boundary]:
+        """Return where sessions that were there before a chunk, or began in it, end and are followed by others."""
+        if not len(places):
+            return []
+        session, ts = chunk.session[places], chunk.ts[places]
+        ends = IS_END[chunk.kind[places]]
+        last = self.last[rows]
+        known = last[last != LONG_AGO]
+        earliest = min(int(ts.min()), int(known.min(initial=ts.max())))
+        if not ends.any() and int(ts.max()) - earliest < config.session_timeout_ms:
+            return []
+        order = np.argsort(session, kind="stable")
+        of, when, is_end = session[order], ts[order], ends[order]
+        first = first_of_runs(of)
+        reached = np.roll(running_maximum(of, when), 1)
+        reached[first] = last[of[first]]
+        follows = np.roll(is_end, 1) & ~first
+        idle = ~follows & (reached != LONG_AGO) & (when - reached >= config.session_timeout_ms)
+        found = [Boundary(int(places[order[i]]), Turn.AFTER_END, 0) for i in np.flatnonzero(follows).tolist()]
+        found += [
+            Boundary(int(places[order[i]]), Turn.AFTER_SILENCE, int(reached[i]) + config.session_timeout_ms)
+            for i in np.flatnonzero(idle).tolist()
+        ]
+        return found + [
+            Boundary(int(places[order[i]]), Turn.END, int(when[i])) for i in np.flatnonzero(is_end).tolist()
+        ]
+
+    def took(self, chunk: Chunk, places: Int64s, rows: Int64s) -> None:
+        """Remember when something last came of each session."""
+        row = rows[chunk.session[places]]
+        np.maximum.at(self.last, row, chunk.ts[places])
+        self.partition[row] = chunk.partition
+
+    def idle(self, partition: int, until: int, config: WindowConfig) -> tuple[Int64s, int]:
+        """Return the rows of a partition whose session is over by ``until`` (ms) because nothing came of it.
+
+        Beside them, a time before which no other will be.
+        """
+        mine = np.flatnonzero((self.start != NO_START) & (self.partition == partition))
+        over = self.last[mine] + config.session_timeout_ms
+        return mine[over <= until], int(over[over > until].min(initial=NEVER))

@@ -1,0 +1,76 @@
+"""Which sessions' scores are wanted at which ticks, so that the effect of an intervention can be told."""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+import numpy as np
+
+from operators.config import NEVER, PANE_MS
+from operators.interventions.cues import EFFECT_MS
+from operators.settle import Closed
+
+_KEPT_MS: Final = 4 * PANE_MS
+"""How far back the scores of sessions in which somebody waits are kept: what he fails to do is told a little later."""
+
+
+class Wanted:
+    """The ticks of one partition's sessions (by key) that somebody waits for, each with the time since when."""
+
+    def __init__(
+        self, ticks: dict[str, dict[int, int]] | None = None, kept: dict[str, dict[int, float]] | None = None
+    ) -> None:
+        self.ticks = ticks or {}
+        self.kept = kept or {}
+        self._next = min((tick for wanted in self.ticks.values() for tick in wanted), default=NEVER)
+
+    def add(self, key: str, tick: int, since: int) -> None:
+        """Want the score of a session at a tick and 60 s later, because of something at ``since`` (ms)."""
+        wanted = self.ticks.setdefault(key, {})
+        for when in (tick, tick + EFFECT_MS):
+            wanted[when] = max(since, wanted.get(when, since))
+        self._next = min(self._next, tick)
+
+    def take(self, closed: Iterable[Closed], waiting: Collection[str]) -> Iterator[tuple[str, int, float]]:
+        """Yield session, tick and score of what is wanted and known; keep what those may want who wait."""
+        for closing in closed:
+            named = [i for i, key in enumerate(closing.keys) if key in self.ticks or key in waiting]
+            begins = np.searchsorted(closing.session, named)
+            ends = np.searchsorted(closing.session, named, side="right")
+            for i, begin, end in zip(named, begins.tolist(), ends.tolist(), strict=True):
+                scores = closing.scores.score[begin:end].tolist()
+                found = dict(zip(closing.ts[begin:end].tolist(), scores, strict=True))
+                key = closing.keys[i]
+                if key in waiting and found:
+                    kept = self.kept.get(key, {}) | found
+                    newest = max(kept)
+                    self.kept[key] = {tick: score for tick, score in kept.items() if tick > newest - _KEPT_MS}
+                yield from self._answer(key, found)
+        for key, kept in list(self.kept.items()):
+            yield from self._answer(key, kept)
+            if key not in waiting:
+                del self.kept[key]
+
+    def missing(self, until: int) -> Iterator[tuple[str, int]]:
+        """Yield session and tick of what was wanted by ``until`` (ms, included) and was not closed: silence."""
+        if until < self._next:
+            return
+        for key in list(self.ticks):
+            yield from ((key, tick) for tick in self._drop(key, [t for t in self.ticks[key] if t <= until]))
+        self._next = min((tick for wanted in self.ticks.values() for tick in wanted), default=NEVER)
+
+    def over(self, key: str, ended: int) -> Iterator[int]:
+        """Yield the ticks that will not come any more because the session is over at ``ended`` (ms)."""
+        yield from self._drop(key, [t for t, since in self.ticks.get(key, {}).items() if since <= ended < t])
+
+    def _answer(self, key: str, found: dict[int, float]) -> Iterator[tuple[str, int, float]]:
+        known = self.ticks.get(key)
+        if known:
+            yield from ((key, tick, found[tick]) for tick in self._drop(key, known.keys() & found.keys()))
+
+    def _drop(self, key: str, ticks: Iterable[int]) -> list[int]:
+        dropped = sorted(ticks)
+        for tick in dropped:
+            del self.ticks[key][tick]
+        if dropped and not self.ticks[key]:
+            del self.ticks[key]
+        return dropped

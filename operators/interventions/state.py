@@ -1,0 +1,113 @@
+"""What a shard of interventions remembers, and how it is packed."""
+
+from typing import Final
+
+import msgspec
+
+from schemas.errors import TerminalError
+from schemas.outbound import Intervention
+
+SNAPSHOT_VERSION: Final = 1
+
+
+class Recipient(msgspec.Struct, array_like=True, gc=False):
+    """Whom cooldowns and rate limits are counted for.
+
+    ``cooled``: when each intervention's cooldown began last. ``counted``: when something was fired or held out for him
+    (milliseconds), ascending, as far back as a rate limit may look.
+    """
+
+    cooled: dict[str, int]
+    counted: list[int]
+
+
+class Session(msgspec.Struct, array_like=True):
+    """A session in which anything was fired, pending or held out. It is freed when the session ends.
+
+    ``recipients`` are by user; the empty name is the session's own. ``episodes`` are the anomalies that hold, each with
+    what was done about it and is done once. ``polled``: polls that the session has had. ``scores``: those that were
+    told lately, by tick.
+    """
+
+    recipients: dict[str, Recipient] = {}
+    episodes: dict[str, list[str]] = {}
+    polled: int = 0
+    scores: dict[int, float | None] = {}
+
+
+class Known(msgspec.Struct, array_like=True, gc=False):
+    """An intervention that was fired, held out, or waits or waited for approval.
+
+    ``record`` is its last, without the content if it is pending no more. ``partition`` is that of its session. ``tick``
+    is the one whose score it is measured from; ``before`` and ``after`` are the scores that have come (``heard``: 1 and
+    2). ``effects``: effect records so far. ``decided``: the approval that decided, as event and time.
+    """
+
+    record: Intervention
+    partition: int
+    tick: int
+    shown_for_ms: int
+    before: float | None = None
+    after: float | None = None
+    heard: int = 0
+    converted: bool = False
+    effects: int = 0
+    decided: str = ""
+
+    @property
+    def held_out(self) -> bool:
+        """Whether nothing was shown, for comparison."""
+        return self.record.status == "suppressed"
+
+
+class Remembered(msgspec.Struct):
+    """The whole state of a shard.
+
+    ``clocks`` (stream time, milliseconds) are by partition, ``sessions`` and ``waits`` by tenant and session joined by
+    a NUL, ``known`` by tenant and id, ``spent`` (fired interventions) by tenant and hour. ``waits`` has the ids that
+    wait for a score, by tick.
+    """
+
+    version: int = SNAPSHOT_VERSION
+    shards: int = 1
+    clocks: dict[int, int] = msgspec.field(default_factory=dict)
+    swept: int = 0
+    sessions: dict[str, Session] = msgspec.field(default_factory=dict)
+    known: dict[str, dict[str, Known]] = msgspec.field(default_factory=dict)
+    waits: dict[str, dict[int, list[str]]] = msgspec.field(default_factory=dict)
+    spent: dict[str, dict[int, int]] = msgspec.field(default_factory=dict)
+
+
+class _Version(msgspec.Struct):
+    version: int
+    shards: int
+
+
+_decode = msgspec.msgpack.Decoder(Remembered).decode
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack(remembered: Remembered) -> bytes:
+    """Pack the state; the same cues give the same bytes."""
+    return _encode(remembered)
+
+
+def unpack(packed: bytes, shards: int) -> Remembered:
+    """Return the packed state.
+
+    Raises:
+        TerminalError: it was written by another release, or with another number of shards.
+    """
+    found = _decode_version(packed)
+    if found.version != SNAPSHOT_VERSION:
+        raise TerminalError(
+            f"The recovery store holds interventions of version {found.version}; this release reads "
+            f"{SNAPSHOT_VERSION}. Finish with the release that wrote it, or start with an empty recovery folder."
+        )
+    if found.shards != shards:
+        raise TerminalError(
+            f"The recovery store was made with {found.shards} shards of interventions, got {shards}: a tenant's would "
+            f"be in two places. Set it to {found.shards}, or start with an empty recovery folder."
+        )
+    return _decode(packed)
