@@ -18,7 +18,7 @@ from flows.generate.write import BATCH, Topics, paced
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
-from flows.settings.model import TokenKey
+from flows.settings.gateway import TokenKey
 from flows.watch import Watch
 from schemas.errors import TransientError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS

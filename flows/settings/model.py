@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
@@ -22,8 +20,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic import field_validator as validates
-from pydantic_core import PydanticCustomError
 
+from flows.settings.fields import Host, Number, Port, Seconds, Section, Share, expected, off, split
+from flows.settings.gateway import Gateway
 from flows.settings.secrecy import is_secret_name
 from operators.anomalies.config import AnomalyConfig
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
@@ -44,27 +43,6 @@ OWN_OPTIONS = {
 """librdkafka options that are not free, and what to set instead."""
 
 
-def expected(what: str) -> PydanticCustomError:
-    """Return the error that says what a valid value would have been."""
-    return PydanticCustomError("expected", "{what}", {"what": what})
-
-
-def _off(value: object) -> object:
-    return None if isinstance(value, str) and value.strip().lower() in ("off", "none", "") else value
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise expected("a finite number")
-    return value
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
 def _addresses(value: str) -> str:
     for address in value.split(","):
         host, colon, port = address.strip().rpartition(":")
@@ -73,23 +51,9 @@ def _addresses(value: str) -> str:
     return ",".join(address.strip() for address in value.split(","))
 
 
-Number = Annotated[float, AfterValidator(_finite)]
-Seconds = Annotated[Number, Field(gt=0, le=366 * 86_400)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-"""A TCP port; 0 lets the system choose one."""
-Host = Annotated[str, Field(min_length=1, max_length=255)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(_split)]
-"""A list; in a variable, its parts are separated by commas."""
 Option = bool | int | float | str | SecretStr
 """The value of a librdkafka option. Secret ones are wrapped by their name."""
 _SCALAR = (bool, int, float, str)
-
-
-class Section(BaseModel):
-    """A table of the file. An unknown key is a fault."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Kafka(Section):
@@ -165,45 +129,6 @@ class Database(Section):
         return value
 
 
-class TokenKey(Section):
-    """A key that tokens are signed with: a secret, here or in a file, or a file with a public or private key (PEM)."""
-
-    algorithm: Literal["HS256", "ES256", "RS256", "EdDSA"] = "HS256"
-    secret: SecretStr | None = None
-    file: Path | None = None
-
-    @model_validator(mode="after")
-    def _has_one_source(self) -> Self:
-        if (self.secret is None) == (self.file is None):
-            raise expected("either a secret or a file")
-        if self.secret is not None and self.algorithm != "HS256":
-            raise expected(f"a file with the key for {self.algorithm}, not a secret")
-        return self
-
-
-class Gateway(Section):
-    """The websocket gateway, its tokens and limits, the dashboard's page and the health checks.
-
-    ``keys`` by their ``kid``; without one nobody is authenticated. ``lookback_s``: how far back `attune run gateway`
-    begins to read, so that its first subscribers find something.
-    """
-
-    host: Host = "127.0.0.1"
-    port: Port = 8003
-    origins: Strings = ()
-    behind_proxy: bool = False
-    proxies: Strings = ("127.0.0.0/8", "::1/128")
-    max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-    max_clients_per_user: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    max_clients_per_address: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
-    issuer: Annotated[str, Field(min_length=1, max_length=255)] = "attune"
-    audience: Annotated[str, Field(min_length=1, max_length=255)] = "attune-gateway"
-    keys: dict[str, TokenKey] = Field(default_factory=dict)
-    revoked: Path | None = None
-    lookback_s: Annotated[Number, Field(ge=0, le=86_400)] = 600.0
-    idle_after_s: Seconds = 60.0
-
-
 class Metrics(Section):
     """The Prometheus endpoint. With several processes each takes the next port."""
 
@@ -227,7 +152,7 @@ class Window(Section):
     session_timeout_s: Annotated[Number, Field(ge=60, le=7 * 86_400)] = 1800.0
     presence_timeout_s: Annotated[Number, Field(ge=5, le=86_400)] = 300.0
     audience_s: Annotated[Number, Field(ge=5, le=86_400)] = 300.0
-    join_timeout_s: Annotated[Seconds | None, BeforeValidator(_off)] = None
+    join_timeout_s: Annotated[Seconds | None, BeforeValidator(off)] = None
     poll_timeout_s: Seconds = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 4
 
@@ -300,7 +225,7 @@ class Engagement(Section):
 
 def _kind(field: dataclasses.Field[Any]) -> Any:
     """Return the type that a number of the detector's has here: a list may be written as a variable, too."""
-    return Annotated[field.type, BeforeValidator(_split)] if isinstance(field.default, tuple) else field.type
+    return Annotated[field.type, BeforeValidator(split)] if isinstance(field.default, tuple) else field.type
 
 
 _NUMBERS: dict[str, Any] = {

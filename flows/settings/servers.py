@@ -6,7 +6,8 @@ from confluent_kafka import Producer
 from pydantic import SecretStr
 
 from flows.settings.convert import conductor_config, ms
-from flows.settings.model import Database, Gateway, Kafka, Settings, TokenKey
+from flows.settings.gateway import Gateway, TokenKey
+from flows.settings.model import Database, Kafka, Settings
 from flows.settings.secrecy import mask_text
 from flows.settings.show import secrets
 from operators.interventions.content import read_interventions
