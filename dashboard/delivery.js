@@ -15,12 +15,17 @@ export function outcomesById(outcomes) {
 
 const REACHED = ["delivered", "shown", "clicked", "dismissed", "converted"];
 
+/** Whether an intervention is shown to the organiser alone, on this page: no client is meant. */
+export function forOrganiser({ intervention }) {
+  return intervention === "notification";
+}
+
 /**
  * Count what became of the interventions that were fired. One without any outcome met no client: it neither succeeded
  * nor failed, so it is in no rate. `delay` is the median time in ms from what set one off to its delivery.
  */
 export function delivery(interventions, outcomes) {
-  const fired = interventions.filter(({ status }) => status === "fired");
+  const fired = interventions.filter((it) => it.status === "fired" && !forOrganiser(it));
   const figures = { fired: fired.length, delivered: 0, shown: 0, clicked: 0, failed: 0, alone: 0, delay: undefined };
   const delays = [];
   for (const { id, ts } of fired) {
@@ -47,7 +52,7 @@ export function showDelivery(figures) {
     ["Gateway and back", ms(roundTrips.median), "median of the last pings"],
     ["Age of scores on arrival", ms(ages.median), "median; late events are waited for by design: 2,000 to 7,000 ms"],
     ["Cause to delivery", ms(figures.delay), "median"],
-    ["Delivered", fired === 0 ? "nothing fired" : rate, fired === 0 ? "" : `${fired} fired, ${alone} met no client`],
+    ["Delivered", fired === 0 ? "nothing fired" : rate, fired === 0 ? "" : `${fired} fired for clients, ${alone} met none`],
     ["Shown", of(figures.shown), "of those delivered"],
     ["Clicked", of(figures.clicked), "of those delivered"],
   ];

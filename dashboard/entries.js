@@ -1,6 +1,6 @@
 // What the chosen session's streams show: emotions, interventions and hand-offs, each on a list of its own.
 
-import { delivery, outcomesById, showDelivery } from "./delivery.js";
+import { delivery, forOrganiser, outcomesById, showDelivery } from "./delivery.js";
 import { at, capital, clock, element, mark, percent, words, write } from "./dom.js";
 
 const MOST_ENTRIES = 50;
@@ -56,8 +56,9 @@ function emotionEntry({ emotion, confidence, user_id: user, rule }) {
 
 const LATEST = ["converted", "clicked", "dismissed", "shown", "delivered", "failed"];
 
-function interventionEntry({ intervention, status, reason, user_id: user, recipient, trigger, priority }, became) {
-  const outcome = LATEST.find((name) => became?.has(name));
+function interventionEntry(record, became) {
+  const { intervention, status, reason, user_id: user, recipient, trigger, priority } = record;
+  const outcome = forOrganiser(record) ? "for the organiser" : LATEST.find((name) => became?.has(name));
   const why = reason ? `: ${words(reason)}` : "";
   const after = status !== "fired" ? "" : ` · ${outcome ?? "no client connected"}`;
   return {

@@ -4,6 +4,7 @@ const FIRST_WAIT_S = 1;
 const LONGEST_WAIT_S = 30;
 const PING_EVERY_MS = 5_000;
 const SILENCE_MS = 15_000;
+const FIRST_PATIENCE_MS = 1_000;
 const FRESH_MS = 60_000; // how long before its end a token is replaced
 const NOT_LET_IN = new Map([
   [4001, "The gateway does not take this token."],
@@ -22,6 +23,9 @@ export class Feed {
   #lost = 0; // connections lost since the last one that worked
   #heard = 0;
   #asked = 0; // when the ping went out that has no pong yet
+  #newest = new Map(); // the newest offset, by channel and tenant
+  #patience = FIRST_PATIENCE_MS;
+  #asking = 0;
   #renewal = 0;
   #retrying = 0;
 
@@ -59,7 +63,7 @@ export class Feed {
     this.#heard = performance.now();
     switch (message.op) {
       case "record":
-        if (message.offset !== undefined) this.#offsets[message.channel] = message.offset;
+        this.#note(message);
         this.#on.record(message.record);
         break;
       case "challenge":
@@ -67,6 +71,8 @@ export class Feed {
         break;
       case "hello":
         this.#hello = message;
+        this.#newest.clear();
+        this.#patience = FIRST_PATIENCE_MS;
         this.#renewLater(message.expires_ts);
         this.#subscribe(socket, message);
         break;
@@ -91,22 +97,45 @@ export class Feed {
   }
 
   /** Go on where we stood if we did; else take what the gateway has of the past, and the newest of every session. */
-  #subscribe(socket, { channels, limits, role }) {
+  #subscribe(socket, { channels, role }) {
     const wanted = this.#channels.filter((channel) => channels.includes(channel));
     if (this.#gateway !== null && role !== "developer" && wanted.every((channel) => channel in this.#offsets)) {
       const resume = { gateway: this.#gateway, offsets: this.#offsets };
       socket.send(JSON.stringify({ op: "subscribe", channels: wanted, resume }));
       return;
     }
-    socket.send(JSON.stringify({ op: "subscribe", channels: wanted, history: limits.history }));
+    this.#askHistory(socket, wanted);
     if (wanted.includes("engagement")) socket.send(JSON.stringify({ op: "subscribe", channels: ["engagement"] }));
+  }
+
+  /**
+   * Remember where we stand. A gap in the offsets is engagement that a newer one of its session replaced while it waited
+   * for us, as in the burst of a gateway that has just started: ask for that, but not all the time if we are slow.
+   */
+  #note({ channel, offset, record }) {
+    const place = `${channel}/${record.tenant_id}`;
+    const newest = this.#newest.get(place);
+    if (offset === undefined || offset <= newest) return;
+    this.#newest.set(place, offset);
+    this.#offsets[channel] = offset;
+    if (channel !== "engagement" || newest === undefined || offset === newest + 1 || this.#asking) return;
+    const socket = this.#socket;
+    this.#asking = setTimeout(() => {
+      this.#asking = 0;
+      if (socket === this.#socket) this.#askHistory(socket, ["engagement"]);
+    }, this.#patience);
+    this.#patience *= 2;
+  }
+
+  #askHistory(socket, channels) {
+    const { history } = this.#hello.limits;
+    socket.send(JSON.stringify({ op: "subscribe", channels, history }));
   }
 
   /** What could not be resumed came as a snapshot, without what lies between: ask for that as well. */
   #catchUp(socket, resumed) {
     const channels = Object.keys(resumed).filter((channel) => resumed[channel] !== "resumed");
-    const { history } = this.#hello.limits;
-    if (channels.length > 0) socket.send(JSON.stringify({ op: "subscribe", channels, history }));
+    if (channels.length > 0) this.#askHistory(socket, channels);
     if (this.#asked === 0) this.#ping(socket);
   }
 

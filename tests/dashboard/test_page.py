@@ -108,6 +108,7 @@ def test_a_bad_day(running: Running, open_tab: OpenTab, photograph: Photograph, 
     expect(figures).to_have_text([re.compile(r"^\d+ ms$"), "none yet", "140 ms", *["1 of 1 (100 %)"] * 3])
     photograph(tab, f"anomaly-{scheme}")
 
+    page.get_by_role("button", name="all-hands").click()
     page.locator("#which").select_option("suppressed")
     expect(page.locator("#interventions .what")).to_have_text(["Discount modal"])
     told.tell(
@@ -144,7 +145,7 @@ def test_nobody_was_connected_is_not_a_failure(running: Running, tab: Tab) -> No
     expect(delivered.locator(".amount")).to_have_text("no client connected")
     told.tell(running, failed, told.outcome(failed, "failed", 30))
     expect(delivered.locator(".amount")).to_have_text("0 of 1 (0 %)")
-    expect(delivered.locator(".sub")).to_have_text("2 fired, 1 met no client")
+    expect(delivered.locator(".sub")).to_have_text("2 fired for clients, 1 met none")
 
 
 def test_a_change_of_status_takes_the_place_of_what_was(running: Running, tab: Tab) -> None:
@@ -204,7 +205,7 @@ def test_until_one_is_chosen_the_page_shows_what_needs_attention(running: Runnin
     expect(title).to_have_text("a")
     told.tell(running, told.anomaly("b", 2, "GRADUAL_DECLINE", "WARNING"))
     expect(title).to_have_text("b")
-    tab.page.locator(".row", has_text="a").first.click()
+    tab.page.locator(".name").get_by_text("a", exact=True).click()
     expect(title).to_have_text("a")
     told.tell(running, told.anomaly("b", 3))
     expect(tab.page.locator("#fleet")).to_have_text("1 session needs attention")
