@@ -57,7 +57,7 @@ def said(frame: bytes) -> dict[str, Any]:
     return message
 
 
-KEY = read_key("test", "HS256", b"a secret of the tests, 32 bytes and more")
+KEY = read_key("test", "HS256", b"a secret of the tests, of 64 bytes, for those that want that many")
 TOKENS = Tokens([KEY], "https://issuer.test", "gateway.test")
 
 
@@ -153,13 +153,14 @@ class Running:
         """Return where the websocket is."""
         return f"ws://127.0.0.1:{self.gateway.port}/ws"
 
-    def browser(self, shown: str = "", *, receive_buffer: int = 0, **options: Any) -> Browser:
-        """Connect, with a token in the header if one is ``shown``.
+    def browser(self, shown: str = "", *, forwarded: str = "", receive_buffer: int = 0, **options: Any) -> Browser:
+        """Connect, with a token in the header if one is ``shown``, as a proxy does it for the address ``forwarded``.
 
         ``receive_buffer`` (bytes) makes the kernel hold little for a client that doesn't read.
         """
-        if shown:
-            options["additional_headers"] = {"Authorization": f"Bearer {shown}"}
+        if shown or forwarded:
+            headers = {"Authorization": f"Bearer {shown}", "X-Forwarded-For": forwarded}
+            options["additional_headers"] = {name: value for name, value in headers.items() if value.split(" ")[-1]}
         options.setdefault("proxy", None)
         options.setdefault("open_timeout", DEADLINE_S)
         options.setdefault("close_timeout", 1)
@@ -170,15 +171,16 @@ class Running:
             options["sock"] = plug
         return Browser(self._open.enter_context(connect(self.url, **options)))
 
-    def deaf(self, *said: bytes) -> socket.socket:
+    def deaf(self, *said: bytes, shown: str = "") -> socket.socket:
         """Connect by hand, send frames, and never read: what the kernel holds for it is all that it ever takes."""
         plug = self._open.enter_context(socket.socket())
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         plug.settimeout(DEADLINE_S)
         plug.connect(("127.0.0.1", self.gateway.port))
+        header = f"Authorization: Bearer {shown}\r\n" if shown else ""
         plug.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" % header.encode()
         )
         assert plug.recv(12) == b"HTTP/1.1 101"
         plug.sendall(b"".join(said))

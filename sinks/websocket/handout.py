@@ -34,7 +34,10 @@ class Handout:
         """Answer a request."""
         if not _from_here(request, peer, hosts):
             return plain(403, "Tokens are for this machine alone.\n")
-        asked = dict(parse_qsl(request.path.partition("?")[2], max_num_fields=len(FIELDS)))
+        try:
+            asked = dict(parse_qsl(request.path.partition("?")[2], max_num_fields=len(FIELDS)))
+        except ValueError:  # too many
+            asked = {"": ""}
         role = asked.get("role", "dashboard")
         fits = role == "dashboard" and "session" not in asked
         fits = fits or (role == "client" and {"session", "user"} <= asked.keys())

@@ -4,21 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 
 from schemas.errors import ConfigError
 from schemas.registry import CHANNELS
-from sinks.websocket.access import Verify
+from sinks.websocket.access import Verify, address, networks
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.gateway import Gateway
 from sinks.websocket.limits import Limits
-from tests.fix_websocket import TOKENS, Running, StartGateway, batch, token
+from tests.fix_websocket import TOKENS, Running, StartGateway, batch, eventually, token
 
 
 def refused(running: Running, **options: Any) -> int:
     """Return the status with which a handshake is turned down."""
     with pytest.raises(InvalidStatus) as caught:
-        running.browser(**options)
+        running.browser(options.pop("shown", ""), **options)
     return caught.value.response.status_code
 
 
@@ -73,6 +74,67 @@ def test_without_authentication_nothing_forwarded_is_taken(running: Running, hea
     assert refused(running, additional_headers={header: "203.0.113.7"}) == 403
 
 
+def test_behind_a_proxy_nobody_comes_past_it(start_gateway: StartGateway) -> None:
+    settings = {"behind_proxy": True, "origins": ("https://dash.example",), "verify": TOKENS.verify}
+    running = start_gateway(proxies=("192.0.2.0/24",), **settings)
+    assert refused(running, shown=token()) == 403
+    assert refused(running, shown=token(), forwarded="192.0.2.7") == 403, "what a stranger says of himself"
+    assert running.http("/health/ready")[0].status == 200, "who looks after it need not come through the proxy"
+
+
+@pytest.mark.parametrize(
+    "behind_proxy, forwarded, expected",
+    [
+        (False, ["198.51.100.1"], "203.0.113.9"),
+        (True, [], "10.0.0.1"),
+        (True, ["198.51.100.1"], "198.51.100.1"),
+        (True, ["192.0.2.66, 198.51.100.1"], "198.51.100.1"),
+        (True, ["192.0.2.66", "198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+        (True, ["2001:db8::1"], "2001:db8::1"),
+        (True, ["garbage"], "garbage"),
+    ],
+)
+def test_forwarded_addresses_count_only_from_our_proxies(
+    behind_proxy: bool, forwarded: list[str], expected: str
+) -> None:
+    """The last hop that is none of ours: all before it was said by whoever connected."""
+    headers = Headers([("X-Forwarded-For", value) for value in forwarded])
+    peer = "10.0.0.1" if behind_proxy else "203.0.113.9"
+    assert address(headers, peer, networks(("10.0.0.0/8",)), behind_proxy=behind_proxy) == expected
+
+
+def test_connections_of_an_address_are_bounded(start_gateway: StartGateway) -> None:
+    settings = {"behind_proxy": True, "origins": ("https://dash.example",), "verify": TOKENS.verify}
+    running = start_gateway(limits=Limits(clients_per_address=2), **settings)
+    first, second = (running.browser(token(), forwarded="198.51.100.1") for _ in range(2))
+    assert refused(running, shown=token(), forwarded="198.51.100.1") == 429
+    assert refused(running, shown=token(), forwarded="192.0.2.1, 198.51.100.1") == 429
+    assert running.browser(token(), forwarded="198.51.100.2").hello["op"] == "hello"
+    first.connection.close()
+    eventually(lambda: len(running.gateway._hub._clients) == 2, "one has gone")
+    assert running.browser(token(), forwarded="198.51.100.1").hello["op"] == "hello"
+    second.connection.close()
+
+
+def test_who_says_nothing_has_a_seat_too(start_gateway: StartGateway) -> None:
+    running = start_gateway(limits=Limits(clients_per_address=3), verify=TOKENS.verify, handshake_timeout_s=600.0)
+    for _ in range(3):
+        assert running.browser().hello["op"] == "challenge"
+    assert refused(running) == 429
+
+
+def test_connections_of_a_user_are_bounded(start_gateway: StartGateway) -> None:
+    running = start_gateway(limits=Limits(clients_per_user=2), verify=TOKENS.verify)
+    for _ in range(2):
+        running.browser(token(user="ann"))
+    assert refused(running, shown=token(user="ann")) == 429
+    late = running.browser()
+    late.say(op="authenticate", token=token(user="ann"))
+    assert late.closed() == (4029, "too many connections of this user")
+    assert running.browser(token("other", user="ann")).hello["op"] == "hello", "a namesake of another tenant"
+    assert running.browser(token(user="bob")).hello["op"] == "hello"
+
+
 def test_a_full_gateway_turns_down(start_gateway: StartGateway) -> None:
     running = start_gateway(limits=Limits(clients=1))
     running.browser()
@@ -90,6 +152,7 @@ def test_a_full_gateway_turns_down(start_gateway: StartGateway) -> None:
         ({"origins": ("*",)}, TOKENS.verify, "gateway.origins: expected"),
         ({"origins": ("https://*.example",)}, TOKENS.verify, "gateway.origins: expected"),
         ({"origins": ("https://a.example/",)}, TOKENS.verify, "gateway.origins: expected"),
+        ({"proxies": ("10.0.0.0/33",)}, TOKENS.verify, "gateway.proxies: expected"),
         ({"dashboard": Path("nowhere")}, TOKENS.verify, "dashboard: nowhere/index.html can't be read"),
     ],
 )
