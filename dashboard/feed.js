@@ -84,7 +84,7 @@ export class Feed {
         Object.assign(this.#offsets, message.offsets);
         this.#lost = 0;
         this.#on.state("live");
-        this.#catchUp(socket, message.resumed ?? {});
+        if (this.#asked === 0) this.#ping(socket);
         break;
       case "pong":
         this.#on.roundTrip(performance.now() - this.#asked);
@@ -96,16 +96,19 @@ export class Feed {
     }
   }
 
-  /** Go on where we stood if we did; else take what the gateway has of the past, and the newest of every session. */
+  /** Go on where we stood, or take what the gateway has of the past; at first also the newest of every session. */
   #subscribe(socket, { channels, role }) {
     const wanted = this.#channels.filter((channel) => channels.includes(channel));
-    if (this.#gateway !== null && role !== "developer" && wanted.every((channel) => channel in this.#offsets)) {
-      const resume = { gateway: this.#gateway, offsets: this.#offsets };
-      socket.send(JSON.stringify({ op: "subscribe", channels: wanted, resume }));
-      return;
+    const again = this.#gateway !== null && role !== "developer";
+    this.#ask(socket, wanted, again ? { gateway: this.#gateway, offsets: this.#offsets } : undefined);
+    if (!again && wanted.includes("engagement")) {
+      socket.send(JSON.stringify({ op: "subscribe", channels: ["engagement"] }));
     }
-    this.#askHistory(socket, wanted);
-    if (wanted.includes("engagement")) socket.send(JSON.stringify({ op: "subscribe", channels: ["engagement"] }));
+  }
+
+  #ask(socket, channels, resume) {
+    const { history } = this.#hello.limits;
+    socket.send(JSON.stringify({ op: "subscribe", channels, history, resume }));
   }
 
   /**
@@ -122,21 +125,9 @@ export class Feed {
     const socket = this.#socket;
     this.#asking = setTimeout(() => {
       this.#asking = 0;
-      if (socket === this.#socket) this.#askHistory(socket, ["engagement"]);
+      if (socket === this.#socket) this.#ask(socket, ["engagement"]);
     }, this.#patience);
     this.#patience *= 2;
-  }
-
-  #askHistory(socket, channels) {
-    const { history } = this.#hello.limits;
-    socket.send(JSON.stringify({ op: "subscribe", channels, history }));
-  }
-
-  /** What could not be resumed came as a snapshot, without what lies between: ask for that as well. */
-  #catchUp(socket, resumed) {
-    const channels = Object.keys(resumed).filter((channel) => resumed[channel] !== "resumed");
-    if (channels.length > 0) this.#askHistory(socket, channels);
-    if (this.#asked === 0) this.#ping(socket);
   }
 
   async #authenticate(socket) {
