@@ -50,7 +50,7 @@ export function showDelivery(figures) {
   const ms = (value) => (value === undefined ? "none yet" : milliseconds(value));
   const lines = [
     ["Gateway and back", ms(roundTrips.median), "median of the last pings"],
-    ["Age of scores on arrival", ms(ages.median), "median; late events are waited for by design: 2,000 to 7,000 ms"],
+    ["Age of scores", ms(ages.median), "median on arrival; of it 2,000 to 7,000 ms are the wait for late events"],
     ["Cause to delivery", ms(figures.delay), "median"],
     ["Delivered", fired === 0 ? "nothing fired" : rate, fired === 0 ? "" : `${fired} fired for clients, ${alone} met none`],
     ["Shown", of(figures.shown), "of those delivered"],

@@ -72,7 +72,7 @@ function showCards(signals, before) {
     write(value.firstElementChild, format(signals[key]));
     write(context, contextOf(key, signals, before));
   });
-  write(cards.children[1].children[1].lastElementChild, ` of ${signals.connected_users} here`);
+  write(cards.children[1].children[1].lastElementChild, ` · ${signals.connected_users} here`);
 }
 
 function contextOf(key, signals, before) {

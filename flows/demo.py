@@ -14,7 +14,9 @@ from flows import engine
 from flows.compose import compose
 from flows.engine import Placement
 from flows.generate import SCENARIOS, Plan
+from flows.generate.demo import SHOP
 from flows.generate.write import BATCH, Topics, paced
+from flows.local.browsers import Browsers
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
@@ -96,9 +98,9 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
             target=running.guard(lambda: engine.run(composed.flow, Placement(), EPOCH_S)), name="flow", daemon=True
         )
         begun = threading.Event()
-        traffic = threading.Thread(
-            target=running.guard(lambda: _send_traffic(running, ours, seed, begun)), name="traffic", daemon=True
-        )
+        browsers = stack.enter_context(Browsers(composed.told[0].split()[-1], SHOP, seed).running())
+        send = running.guard(lambda: _send_traffic(running, ours, seed, begun, browsers))
+        traffic = threading.Thread(target=send, name="traffic", daemon=True)
         traffic.start()
         while not begun.wait(0.1) and not stop.is_set():
             pass
@@ -131,13 +133,15 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
     return settings.model_copy(update=update)
 
 
-def _send_traffic(running: Demo, settings: Settings, seed: int, begun: threading.Event) -> None:
+def _send_traffic(running: Demo, settings: Settings, seed: int, begun: threading.Event, browsers: Browsers) -> None:
     """Send what happens as it happens; ``begun`` is set once what has happened before is there."""
     plan = replace(MIX, seed=seed, start_ts=int((time.time() - HEAD_START_S) * 1000))
     to = Topics(Delivery(servers.sink_config(settings.kafka, JOIN_S / 2)), {})
     for batch in paced(SCENARIOS["demo"].make(plan).events(), running.stop):
         to.send(batch)
         running.sent += len(batch)
+        for event in batch:
+            browsers.saw(event)
         if len(batch) < BATCH and not begun.is_set():
             to.finish()  # whole, before the flow reads on: what came out of order would be late
             begun.set()

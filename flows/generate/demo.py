@@ -1,7 +1,7 @@
-"""The scenario ``demo``: within two minutes a room is left, one sinks, one is lively, one votes, and a bot answers.
+"""The scenario ``demo``: within two minutes one room is left, one sinks, one is lively, and a shop is busy.
 
-The rooms are those of ``live`` with moods of their own. What the bot says rests on what is asked in the chat. The
-visitors are those of ``visitors``, all in one shop.
+The rooms are those of ``live`` with moods of their own. The visitors are those of ``visitors``, all in one shop, in
+which a bot answers whoever looks for help.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from flows.generate.plan import Plan
 from flows.generate.script import MS, Mood
 from flows.generate.truth import Truth
 from flows.generate.visitors.traffic import VisitorsTraffic
-from schemas.inbound import ChatAnswer, ChatMessage, Event, HandoffResolved, SessionEnded
+from schemas.inbound import ChatAnswer, Event, HandoffResolved, PageView, SessionEnded
 
 MOODS: tuple[Mood, ...] = (
     Mood(
@@ -39,9 +39,6 @@ MOODS: tuple[Mood, ...] = (
 SHOP = "web-shop"
 SHOPPERS = Plan(sessions=100, truth=False)
 """Visits side by side; half of the visitors have something on their mind."""
-WITH_BOT = "product-launch"
-ASKED = 0.12
-"""The share of the questions in that room that are for the bot."""
 THINKS_MS = (800, 4 * MS)
 HANDLED_MS = (20 * MS, 60 * MS)
 """How long a person takes with a conversation that the bot was unsure about."""
@@ -49,81 +46,79 @@ HANDLED_MS = (20 * MS, 60 * MS)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the bot says to a question, how near what it found is, and whether a person had to be asked."""
+    """A question and what the bot says to it, how near what it found is, and whether a person had to be asked."""
 
+    question: str
     text: str
     retrieval: tuple[float, ...]
     unsure: bool = False
 
 
-ANSWERS: dict[str, Answer] = {
-    "can you share the slides?": Answer("The slides are below the video, under Files.", (0.92, 0.88, 0.81)),
-    "is there a recording?": Answer("Yes, it is here within 24 hours after the session.", (0.94, 0.9, 0.83, 0.8)),
-    "could you go over that again?": Answer("I'm not sure which part you mean, maybe the pricing one?", (0.31,), True),
-    "how does it scale?": Answer("I think it could perhaps serve more. [confidence: very_low]", (0.42, 0.4), True),
-    "what about the costs?": Answer("It costs 29 EUR a month for each team of up to 10 people.", (0.89, 0.85, 0.8)),
-}
-"""Every question of the rooms' chats."""
+ANSWERS = (
+    Answer("Where can I see my order?", "Open Orders in your account, it is on top.", (0.92, 0.88, 0.81)),
+    Answer("How do I send a parcel back?", "Print the label under Orders, post it within 30 days.", (0.94, 0.9, 0.8)),
+    Answer("Can I pay by invoice?", "I think that might work. [confidence: very_low]", (0.42, 0.4), unsure=True),
+    Answer("What does the warranty cover?", "Defects of material, for 24 months.", (0.89, 0.85, 0.8)),
+    Answer("My voucher was refused, why?", "I'm not sure, maybe it is too old?", (0.31,), unsure=True),
+)
 
 
 class DemoTraffic:
-    """Live sessions and a bot. Follows a plan as ``live`` does."""
+    """Rooms, and a shop with a bot. The rooms follow a plan as those of ``live`` do."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._live = LiveTraffic(plan, MOODS)
+        self._rooms = LiveTraffic(plan, MOODS)
         self._visitors = VisitorsTraffic(replace(SHOPPERS, seed=plan.seed, start_ts=plan.start_ts, repeat=plan.repeat))
-        self.end_ts = max(self._live.end_ts, self._visitors.end_ts)
+        self.end_ts = max(self._rooms.end_ts, self._visitors.end_ts)
 
     def events(self) -> Iterator[Event]:
-        """Yield the events of rooms, bot and shop in order of ``ts``."""
-        return merge(self._rooms(), self._shop(), key=attrgetter("ts"))
+        """Yield the events of rooms and shop in order of ``ts``."""
+        return merge(self._rooms.events(), self._shop(), key=attrgetter("ts"))
 
     def truth(self) -> Truth:
         """Return what is known about the rooms that are over."""
-        return self._live.truth()
+        return self._rooms.truth()
 
     def _shop(self) -> Iterator[Event]:
-        """Yield what all visitors do in one shop, which is never closed."""
-        for event in self._visitors.events():
-            if not isinstance(event, SessionEnded):
-                yield msgspec.structs.replace(event, session_id=SHOP)
-
-    def _rooms(self) -> Iterator[Event]:
+        """Yield what all visitors do in one shop, which is never closed, and what the bot says to them."""
         rng = Random(f"{self._plan.seed}/bot")  # noqa: S311 - data, not a secret
         coming: list[tuple[int, str, Event]] = []
-        for event in self._live.events():
+        for visit in self._visitors.events():
+            if isinstance(visit, SessionEnded):
+                continue
+            event = msgspec.structs.replace(visit, session_id=SHOP)
             while coming and coming[0][0] <= event.ts:
                 yield heappop(coming)[2]
             yield event
-            if isinstance(event, ChatMessage) and event.session_id.startswith(WITH_BOT) and event.text in ANSWERS:
-                for said in _talk(event, rng) if rng.random() < ASKED else ():
+            if isinstance(event, PageView) and event.page == "help":
+                for said in _talk(event, rng):
                     heappush(coming, (said.ts, said.event_id, said))
 
 
-def _talk(question: ChatMessage, rng: Random) -> Iterator[Event]:
-    """Yield the bot's answer to a question, and the person's word where the bot was unsure."""
-    answer = ANSWERS[question.text]
-    conversation = f"c-{question.event_id}"
-    ts = question.ts + rng.randint(*THINKS_MS)
+def _talk(asks: PageView, rng: Random) -> Iterator[Event]:
+    """Yield the bot's answer to somebody who looks for help, and a person's word where the bot was unsure."""
+    answer = rng.choice(ANSWERS)
+    conversation = f"c-{asks.event_id}"
+    ts = asks.ts + rng.randint(*THINKS_MS)
     yield ChatAnswer(
-        event_id=f"{question.event_id}-answer",
-        tenant_id=question.tenant_id,
-        session_id=question.session_id,
-        user_id=question.user_id,
+        tenant_id=asks.tenant_id,
+        session_id=asks.session_id,
+        user_id=asks.user_id,
+        event_id=f"{asks.event_id}-answer",
         ts=ts,
         conversation_id=conversation,
-        agent_id="launch-bot",
-        question=question.text,
+        agent_id="shop-bot",
+        question=answer.question,
         answer=answer.text,
         retrieval=list(answer.retrieval),
     )
     if answer.unsure:
         yield HandoffResolved(
-            event_id=f"{question.event_id}-resolved",
-            tenant_id=question.tenant_id,
-            session_id=question.session_id,
-            user_id=question.user_id,
+            tenant_id=asks.tenant_id,
+            session_id=asks.session_id,
+            user_id=asks.user_id,
+            event_id=f"{asks.event_id}-resolved",
             ts=ts + rng.randint(*HANDLED_MS),
             conversation_id=conversation,
             needed=rng.random() < 0.8,

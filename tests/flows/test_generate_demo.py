@@ -9,10 +9,9 @@ import pytest
 
 from flows.demo import MIX
 from flows.generate import SCENARIOS
-from flows.generate.demo import ANSWERS
-from flows.generate.live import TEXTS
+from flows.generate.demo import ANSWERS, SHOP
 from flows.replay import replay
-from schemas.inbound import AnyEvent, ChatAnswer, ChatMessage, Event, HandoffResolved
+from schemas.inbound import AnyEvent, ChatAnswer, Event, HandoffResolved, PageView
 from schemas.outbound import AnyRecord
 
 LOOKED_MS = 130_000
@@ -36,18 +35,17 @@ def test_events_are_valid_in_order_unique_and_the_same_again(events: list[Event]
     assert [event for event, _ in zip(again, events, strict=False)] == events
 
 
-def test_the_bot_answers_what_was_asked_and_a_person_what_it_is_unsure_about(events: list[Event]) -> None:
-    asked = {event.event_id: event for event in events if isinstance(event, ChatMessage)}
+def test_the_bot_answers_whoever_looks_for_help_and_a_person_where_it_is_unsure(events: list[Event]) -> None:
+    seen = {event.event_id: event for event in events if isinstance(event, PageView) and event.session_id == SHOP}
     answers = {event.conversation_id: event for event in events if isinstance(event, ChatAnswer)}
+    unsure = {answer.question for answer in ANSWERS if answer.unsure}
     assert answers
     for answer in answers.values():
-        question = asked[answer.event_id.removesuffix("-answer")]
-        assert (answer.question, answer.user_id) == (question.text, question.user_id)
-        assert answer.ts > question.ts
-    for event in events:
-        if isinstance(event, HandoffResolved):
-            assert ANSWERS[answers[event.conversation_id].question].unsure
-    assert set(ANSWERS) <= set(TEXTS)
+        view = seen[answer.event_id.removesuffix("-answer")]
+        assert (view.page, view.user_id) == ("help", answer.user_id)
+        assert answer.ts > view.ts
+    resolved = [event for event in events if isinstance(event, HandoffResolved)]
+    assert {answers[event.conversation_id].question for event in resolved} <= unsure
 
 
 def test_something_happens_within_two_minutes(events: list[Event], tmp_path: Path) -> None:
@@ -63,6 +61,8 @@ def test_something_happens_within_two_minutes(events: list[Event], tmp_path: Pat
     raised = {(record.session_id, record.anomaly_type) for record in told("anomalies")}  # type: ignore[union-attr]  # of this topic
     assert ("all-hands-1", "MASS_EXIT") in raised
     assert told("handoffs")
+    assert len(told("emotions")) > 10
+    assert {record.status for record in told("interventions")} >= {"fired", "suppressed"}  # type: ignore[union-attr]  # of this topic
     last = {record.session_id: record for record in told("engagement")}
     categories = {name: record.category for name, record in last.items()}  # type: ignore[union-attr]  # of this topic
     assert len(set(categories.values())) >= 3, categories
