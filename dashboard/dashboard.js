@@ -148,13 +148,15 @@ function pick() {
   const known = chosen === null ? null : (sessions.get(chosen.key) ?? chosen);
   if (clicked && known !== null) return known;
   const first = sessions.sorted(at("order").value, "", alarms)[0] ?? null;
-  if (known === null || first === null) return first ?? known;
+  if (known === null || known.ended || first === null) return first ?? known;
   return alarms.severity(first.key) > alarms.severity(known.key) ? first : known;
 }
 
 function showFleet() {
   const matter = alarms.sessions;
   write(at("fleet"), matter === 0 ? "" : `${matter} ${matter === 1 ? "session needs" : "sessions need"} attention`);
+  const title = `${matter === 0 ? "" : `(${matter}) `}Attune: live engagement`;
+  if (document.title !== title) document.title = title;
 }
 
 function choose(key) {

@@ -50,8 +50,8 @@ export function showDelivery(figures) {
   const ms = (value) => (value === undefined ? "none yet" : milliseconds(value));
   const lines = [
     ["Gateway and back", ms(roundTrips.median), "median of the last pings"],
-    ["Age of scores", ms(ages.median), "median on arrival; of it 2,000 to 7,000 ms are the wait for late events"],
-    ["Cause to delivery", ms(figures.delay), "median"],
+    ["Age of scores", ms(ages.median), "median on arrival; 2,000 ms and more of it wait for late events"],
+    ["Cause to delivery", ms(figures.delay), "median, of those delivered"],
     ["Delivered", fired === 0 ? "nothing fired" : rate, fired === 0 ? "" : `${fired} fired for clients, ${alone} met none`],
     ["Shown", of(figures.shown), "of those delivered"],
     ["Clicked", of(figures.clicked), "of those delivered"],

@@ -3,6 +3,7 @@
 import { at, clock, element, mark, words, write } from "./dom.js";
 
 const MOST_ROWS = 200;
+const canHover = matchMedia("(hover: hover)");
 
 const rows = new Map(); // what is on the list: key -> {item, update}
 let asked = ""; // order and text that the list was last drawn for
@@ -36,10 +37,12 @@ export function showList(sessions, alarms, chosen, live, onChoose) {
   if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
 }
 
-/** While the pointer or the focus is on the list, what is there keeps its place and what is new comes after it. */
+/** While pointer or keyboard is on the list, what is there keeps its place and what is new comes after it. */
 function holdStill(list, found) {
   const asks = `${at("order").value}/${at("find").value}`;
-  const still = asks === asked && list.matches(":hover, :focus-within");
+  // A click leaves the focus there, and a finger the hover: neither is about to choose.
+  const busy = (canHover.matches && list.matches(":hover")) || list.querySelector(":focus-visible") !== null;
+  const still = asks === asked && busy;
   asked = asks;
   if (!still) return found;
   const places = new Map([...rows.entries()].map(([key, { item }]) => [key, [...list.children].indexOf(item)]));

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 DEADLINE_MS = 20_000
+expect.set_options(timeout=DEADLINE_MS)
 DESKTOP = ViewportSize(width=1440, height=1000)
 PHONE = ViewportSize(width=320, height=640)
 """The narrowest that is still sold."""
@@ -70,6 +71,13 @@ def open_tab(chromium: Browser) -> Iterator[OpenTab]:
 def tab(open_tab: OpenTab) -> Tab:
     """Open a page as on a desk."""
     return open_tab()
+
+
+@pytest.fixture
+def chartless(tab: Tab) -> Tab:
+    """Open a page that waits for its chart library for ever: quicker, for tests that look at something else."""
+    tab.page.route("**/plotly-*.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    return tab
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """The scenario ``demo``: within two minutes one room is left, one sinks, one is lively, and a shop is busy.
 
 The rooms are those of ``live`` with moods of their own. The visitors are those of ``visitors``, all in one shop, in
-which a bot answers whoever looks for help.
+which a bot answers whoever looks for help. Now and then the shop's pages hang for a while.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush, merge
+from itertools import count
 from operator import attrgetter
 from random import Random
 
@@ -39,6 +40,9 @@ MOODS: tuple[Mood, ...] = (
 SHOP = "web-shop"
 SHOPPERS = Plan(sessions=100, truth=False)
 """Visits side by side; half of the visitors have something on their mind."""
+OUTAGE_MS, EVERY_MS = (150 * MS, 240 * MS), 480 * MS
+"""When the shop's pages hang, in a round of so long."""
+GETS_THROUGH = 0.15
 THINKS_MS = (800, 4 * MS)
 HANDLED_MS = (20 * MS, 60 * MS)
 """How long a person takes with a conversation that the bot was unsure about."""
@@ -83,23 +87,30 @@ class DemoTraffic:
     def _shop(self) -> Iterator[Event]:
         """Yield what all visitors do in one shop, which is never closed, and what the bot says to them."""
         rng = Random(f"{self._plan.seed}/bot")  # noqa: S311 - data, not a secret
+        numbers = count(1)
         coming: list[tuple[int, str, Event]] = []
         for visit in self._visitors.events():
             if isinstance(visit, SessionEnded):
                 continue
             event = msgspec.structs.replace(visit, session_id=SHOP)
+            if _out(event.ts - self._plan.start_ts) and rng.random() >= GETS_THROUGH:
+                continue
             while coming and coming[0][0] <= event.ts:
                 yield heappop(coming)[2]
             yield event
             if isinstance(event, PageView) and event.page == "help":
-                for said in _talk(event, rng):
+                for said in _talk(event, next(numbers), rng):
                     heappush(coming, (said.ts, said.event_id, said))
 
 
-def _talk(asks: PageView, rng: Random) -> Iterator[Event]:
+def _out(at_ms: int) -> bool:
+    return OUTAGE_MS[0] <= at_ms % EVERY_MS < OUTAGE_MS[1]
+
+
+def _talk(asks: PageView, number: int, rng: Random) -> Iterator[Event]:
     """Yield the bot's answer to somebody who looks for help, and a person's word where the bot was unsure."""
     answer = rng.choice(ANSWERS)
-    conversation = f"c-{asks.event_id}"
+    conversation = f"c-{number}"
     ts = asks.ts + rng.randint(*THINKS_MS)
     yield ChatAnswer(
         tenant_id=asks.tenant_id,

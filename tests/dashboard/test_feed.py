@@ -53,42 +53,42 @@ def table(tab: Tab) -> Any:
     return tab.page.locator("#points td:nth-child(2)")
 
 
-def test_what_was_replaced_on_its_way_is_asked_for(running: Running, tab: Tab) -> None:
-    between = Between(tab.page)
-    tab.page.goto(running.gateway.url)
-    expect(tab.page.locator("#state")).to_have_text("Live")
+def test_what_was_replaced_on_its_way_is_asked_for(running: Running, chartless: Tab) -> None:
+    between = Between(chartless.page)
+    chartless.page.goto(running.gateway.url)
+    expect(chartless.page.locator("#state")).to_have_text("Live")
     between.lose = {2, 3}
     told.tell(running, *told.course("s", [0.1, 0.2, 0.3, 0.4]))
-    expect(table(tab)).to_have_text(["0.40", "0.30", "0.20", "0.10"])
+    expect(table(chartless)).to_have_text(["0.40", "0.30", "0.20", "0.10"])
     assert between.wishes()[-1]["history"] == 1_000
 
 
-def test_who_comes_back_goes_on_where_he_stood(start_gateway: StartGateway, tab: Tab) -> None:
+def test_who_comes_back_goes_on_where_he_stood(start_gateway: StartGateway, chartless: Tab) -> None:
     running = start_gateway(verify=TOKENS.verify)
-    between = Between(tab.page)
-    tab.page.goto(running.gateway.url)
-    tab.page.locator("#token").fill(token(tenant="acme"))
-    tab.page.get_by_role("button", name="Connect").click()
-    expect(tab.page.locator("#state")).to_have_text("Live")
+    between = Between(chartless.page)
+    chartless.page.goto(running.gateway.url)
+    chartless.page.locator("#token").fill(token(tenant="acme"))
+    chartless.page.get_by_role("button", name="Connect").click()
+    expect(chartless.page.locator("#state")).to_have_text("Live")
     told.tell(running, *told.course("s", [0.1, 0.2]))
-    expect(tab.page.locator("#score")).to_have_text("0.20")
+    expect(chartless.page.locator("#score")).to_have_text("0.20")
     between.cut()
-    expect(tab.page.locator("#state")).to_have_text("Reconnecting")
-    tab.page.locator("#retry").click()
-    expect(tab.page.locator("#state")).to_have_text("Live")
+    expect(chartless.page.locator("#state")).to_have_text("Reconnecting")
+    chartless.page.locator("#retry").click()
+    expect(chartless.page.locator("#state")).to_have_text("Live")
     told.tell(running, told.engagement("s", 3, 0.3))
-    expect(table(tab)).to_have_text(["0.30", "0.20", "0.10"])
+    expect(table(chartless)).to_have_text(["0.30", "0.20", "0.10"])
     assert between.wishes()[-1]["resume"]["offsets"]["engagement"] == 2
 
 
-def test_a_token_is_asked_for_and_a_wrong_one_refused(start_gateway: StartGateway, tab: Tab) -> None:
+def test_a_token_is_asked_for_and_a_wrong_one_refused(start_gateway: StartGateway, chartless: Tab) -> None:
     running = start_gateway(verify=TOKENS.verify)
     told.tell(running, told.engagement("ours", 1, 0.5))
-    page = tab.page
+    page = chartless.page
     page.goto(running.gateway.url)
     expect(page.locator("#lock-text")).to_have_text("This gateway asks for a token.")
     expect(page.locator("#token")).to_be_focused()
-    assert serious(tab) == []
+    assert serious(chartless) == []
     page.keyboard.type("forged")
     page.keyboard.press("Enter")
     expect(page.locator("#lock-text")).to_have_text("The gateway does not take this token.")
@@ -99,9 +99,9 @@ def test_a_token_is_asked_for_and_a_wrong_one_refused(start_gateway: StartGatewa
     expect(page.locator(".row")).to_have_count(0)
 
 
-def test_where_tokens_are_handed_out_nobody_is_asked(start_gateway: StartGateway, tab: Tab) -> None:
+def test_where_tokens_are_handed_out_nobody_is_asked(start_gateway: StartGateway, chartless: Tab) -> None:
     running = start_gateway(verify=TOKENS.verify, pages={"/demo/token": lambda *_: plain(200, token(tenant="acme"))})
     told.tell(running, told.engagement("ours", 1, 0.5))
-    tab.page.goto(running.gateway.url)
-    expect(tab.page.locator(".row .name")).to_have_text(["ours"])
-    assert tab.complaints == []
+    chartless.page.goto(running.gateway.url)
+    expect(chartless.page.locator(".row .name")).to_have_text(["ours"])
+    assert chartless.complaints == []

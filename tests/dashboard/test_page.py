@@ -135,10 +135,12 @@ def test_a_phone(running: Running, open_tab: OpenTab, photograph: Photograph) ->
     assert tab.complaints == []
 
 
-def test_nobody_was_connected_is_not_a_failure(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_nobody_was_connected_is_not_a_failure(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     told.tell(running, told.engagement("s", 1, 0.5))
-    delivered = tab.page.locator("#delivery > div").filter(has=tab.page.get_by_text("Delivered", exact=True))
+    delivered = chartless.page.locator("#delivery > div").filter(
+        has=chartless.page.get_by_text("Delivered", exact=True)
+    )
     expect(delivered.locator(".amount")).to_have_text("nothing fired")
     alone, failed = (told.intervention("s", tick, "help_chat", "fired") for tick in (2, 3))
     told.tell(running, alone)
@@ -148,20 +150,20 @@ def test_nobody_was_connected_is_not_a_failure(running: Running, tab: Tab) -> No
     expect(delivered.locator(".sub")).to_have_text("2 fired for clients, 1 met none")
 
 
-def test_a_change_of_status_takes_the_place_of_what_was(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_a_change_of_status_takes_the_place_of_what_was(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     waiting = told.intervention("s", 2, "poll", "pending", expires_ts=told.START + 60_000)
     fired = msgspec.structs.replace(waiting, status="fired", revision=1)
     told.tell(running, told.engagement("s", 1, 0.5), waiting)
-    expect(tab.page.locator("#interventions .tag")).to_have_text(["pending"])
+    expect(chartless.page.locator("#interventions .tag")).to_have_text(["pending"])
     told.tell(running, fired, waiting)
-    expect(tab.page.locator("#interventions .tag")).to_have_text(["fired"])
+    expect(chartless.page.locator("#interventions .tag")).to_have_text(["fired"])
 
 
-def test_the_keyboard_is_enough(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_the_keyboard_is_enough(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     told.tell(running, told.engagement(EVIL, 1, 0.85), told.engagement("low", 1, 0.1))
-    page = tab.page
+    page = chartless.page
     expect(page.locator(".row .name")).to_have_text(["low", EVIL])
     page.keyboard.press("Tab")
     expect(page.locator(".skip")).to_be_focused()
@@ -180,71 +182,74 @@ def test_the_keyboard_is_enough(running: Running, tab: Tab) -> None:
     assert page.locator("#detail-title img, .row img").count() == 0
     page.locator("summary").press("Enter")
     expect(page.locator("#points tr")).to_have_count(1)
-    assert serious(tab) == []
-    assert tab.complaints == []
+    assert serious(chartless) == []
+    assert chartless.complaints == []
 
 
-def test_the_list_holds_still_under_the_pointer(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_the_list_holds_still_under_the_pointer(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     told.tell(running, told.engagement("a", 1, 0.1), told.engagement("b", 1, 0.5))
-    names, values = tab.page.locator(".row .name"), tab.page.locator(".row .value")
+    names, values = chartless.page.locator(".row .name"), chartless.page.locator(".row .value")
     expect(names).to_have_text(["a", "b"])
     names.first.hover()
     told.tell(running, told.engagement("a", 2, 0.9), told.engagement("c", 2, 0.2))
     expect(values).to_have_text(["0.90", "0.50", "0.20"])
     expect(names).to_have_text(["a", "b", "c"])
-    tab.page.mouse.move(900, 900)
+    chartless.page.mouse.move(900, 900)
     told.tell(running, told.engagement("b", 2, 0.4))
     expect(names).to_have_text(["c", "b", "a"])
 
 
-def test_until_one_is_chosen_the_page_shows_what_needs_attention(running: Running, tab: Tab) -> None:
-    show(tab, running)
-    title = tab.page.locator("#detail-title")
+def test_until_one_is_chosen_the_page_shows_what_needs_attention(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
+    title = chartless.page.locator("#detail-title")
     told.tell(running, told.engagement("a", 1, 0.3), told.engagement("b", 1, 0.9))
     expect(title).to_have_text("a")
     told.tell(running, told.anomaly("b", 2, "GRADUAL_DECLINE", "WARNING"))
     expect(title).to_have_text("b")
-    tab.page.locator(".name").get_by_text("a", exact=True).click()
+    chartless.page.locator(".name").get_by_text("a", exact=True).click()
     expect(title).to_have_text("a")
     told.tell(running, told.anomaly("b", 3))
-    expect(tab.page.locator("#fleet")).to_have_text("1 session needs attention")
-    expect(tab.page.locator(".alarm").filter(has_text="critical")).to_be_visible()
+    expect(chartless.page.locator("#fleet")).to_have_text("1 session needs attention")
+    expect(chartless.page.locator(".alarm").filter(has_text="critical")).to_be_visible()
     expect(title).to_have_text("a")
 
 
-def test_an_end_and_a_repeat(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_an_end_and_a_repeat(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     told.tell(running, *told.course("over", [0.5, 0.4, 0.3]), told.engagement("on", 1, 0.9), told.anomaly("over", 3))
-    expect(tab.page.locator(".row .value")).to_have_text(["0.30", "0.90"])
+    expect(chartless.page.locator(".row .value")).to_have_text(["0.30", "0.90"])
+    expect(chartless.page).to_have_title("(1) Attune: live engagement")
+    chartless.page.get_by_role("button", name="over").click()
+    chartless.page.mouse.move(900, 900)
     told.tell(running, told.engagement("over", 2, 0.4), told.ending("over", 4))
-    expect(tab.page.locator(".row .name")).to_have_text(["on"])
-    expect(tab.page.locator("#ended")).to_be_visible()
-    expect(tab.page.locator("#score")).to_have_text("0.30")
-    expect(tab.page.locator("#alarms .banner")).to_have_count(0)
+    expect(chartless.page.locator(".row .name")).to_have_text(["on"])
+    expect(chartless.page.locator("#ended")).to_be_visible()
+    expect(chartless.page.locator("#score")).to_have_text("0.30")
+    expect(chartless.page.locator("#alarms .banner")).to_have_count(0)
 
 
-def test_thousands_of_sessions(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_thousands_of_sessions(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     told.tell(running, *(told.engagement(f"room-{n:04d}", 1, n % 100 / 100) for n in range(3_000)))
-    expect(tab.page.locator("#count")).to_have_text("3000")
-    expect(tab.page.locator(".row")).to_have_count(200)
-    expect(tab.page.locator("#more")).to_have_text("2800 more are not shown: look for them by name.")
-    tab.page.locator("#find").fill("ROOM-2999")
-    expect(tab.page.locator(".row .name")).to_have_text(["room-2999"])
-    tab.page.locator("#find").fill("nowhere")
-    expect(tab.page.locator("#empty")).to_have_text("No session has this name.")
-    assert tab.complaints == []
+    expect(chartless.page.locator("#count")).to_have_text("3000")
+    expect(chartless.page.locator(".row")).to_have_count(200)
+    expect(chartless.page.locator("#more")).to_have_text("2800 more are not shown: look for them by name.")
+    chartless.page.locator("#find").fill("ROOM-2999")
+    expect(chartless.page.locator(".row .name")).to_have_text(["room-2999"])
+    chartless.page.locator("#find").fill("nowhere")
+    expect(chartless.page.locator("#empty")).to_have_text("No session has this name.")
+    assert chartless.complaints == []
 
 
-def test_colours_of_choice_are_kept(running: Running, tab: Tab) -> None:
-    show(tab, running)
+def test_colours_of_choice_are_kept(running: Running, chartless: Tab) -> None:
+    show(chartless, running)
     dark = "getComputedStyle(document.body).backgroundColor"
-    before = tab.page.evaluate(dark)
-    tab.page.locator("#scheme").select_option("dark")
-    assert tab.page.evaluate(dark) != before
-    tab.page.reload()
-    assert tab.page.evaluate(dark) != before
+    before = chartless.page.evaluate(dark)
+    chartless.page.locator("#scheme").select_option("dark")
+    assert chartless.page.evaluate(dark) != before
+    chartless.page.reload()
+    assert chartless.page.evaluate(dark) != before
 
 
 def test_scores_are_shown_before_the_chart_library_has_come(running: Running, tab: Tab) -> None:
