@@ -45,16 +45,17 @@ export function delivery(interventions, outcomes) {
 export function showDelivery(figures) {
   const { fired, delivered, failed, alone } = figures;
   const tried = delivered + failed;
-  const rate = tried === 0 ? "no client connected" : `${delivered} of ${tried} (${percent(delivered / tried)})`;
-  const of = (count) => (delivered === 0 ? "none" : `${count} of ${delivered} (${percent(count / delivered)})`);
+  const rate = fired === 0 ? "nothing fired" : tried === 0 ? "no client connected" : percent(delivered / tried);
+  const met = tried === 0 ? "" : `${delivered} of ${tried} that met a client, `;
+  const of = (count) => (delivered === 0 ? "none" : percent(count / delivered));
   const ms = (value) => (value === undefined ? "none yet" : milliseconds(value));
   const lines = [
     ["Gateway and back", ms(roundTrips.median), "median of the last pings"],
     ["Age of scores", ms(ages.median), "median on arrival; 2,000 ms and more of it wait for late events"],
     ["Cause to delivery", ms(figures.delay), "median, of those delivered"],
-    ["Delivered", fired === 0 ? "nothing fired" : rate, fired === 0 ? "" : `${fired} fired for clients, ${alone} met none`],
-    ["Shown", of(figures.shown), "of those delivered"],
-    ["Clicked", of(figures.clicked), "of those delivered"],
+    ["Delivered", rate, fired === 0 ? "" : `${met}${alone} met none`],
+    ["Shown", of(figures.shown), `${figures.shown} of ${delivered} delivered`],
+    ["Clicked", of(figures.clicked), `${figures.clicked} of ${delivered} delivered`],
   ];
   const list = at("delivery");
   if (list.children.length === 0) {

@@ -80,8 +80,11 @@ def chartless(tab: Tab) -> Tab:
     return tab
 
 
+Photograph = Callable[[Tab, str], Path]
+
+
 @pytest.fixture
-def photograph(tmp_path: Path) -> Callable[[Tab, str], Path]:
+def photograph(tmp_path: Path) -> Photograph:
     """Keep a picture of a whole page."""
     folder = Path(os.environ.get("ATTUNE_TEST_ARTEFACTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)

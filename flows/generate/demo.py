@@ -1,7 +1,7 @@
 """The scenario ``demo``: within two minutes one room is left, one sinks, one is lively, and a shop is busy.
 
 The rooms are those of ``live`` with moods of their own. The visitors are those of ``visitors``, all in one shop, in
-which a bot answers whoever looks for help. Now and then the shop's pages hang for a while.
+which a bot answers whoever looks for help. Now and then the shop's pages hang, and people leave.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from flows.generate.plan import Plan
 from flows.generate.script import MS, Mood
 from flows.generate.truth import Truth
 from flows.generate.visitors.traffic import VisitorsTraffic
-from schemas.inbound import ChatAnswer, Event, HandoffResolved, PageView, SessionEnded
+from schemas.inbound import ChatAnswer, Event, HandoffResolved, PageView, PresenceLeave, SessionEnded
 
 MOODS: tuple[Mood, ...] = (
     Mood(
@@ -40,9 +40,11 @@ MOODS: tuple[Mood, ...] = (
 SHOP = "web-shop"
 SHOPPERS = Plan(sessions=100, truth=False)
 """Visits side by side; half of the visitors have something on their mind."""
-OUTAGE_MS, EVERY_MS = (150 * MS, 240 * MS), 480 * MS
-"""When the shop's pages hang, in a round of so long."""
-GETS_THROUGH = 0.15
+HANGS_MS, EVERY_MS = 130 * MS, 480 * MS
+"""When the shop's pages hang, first and then again."""
+FLEE = 0.7
+"""The share of the visitors of the last minute who leave then."""
+MINUTE_MS = 60 * MS
 THINKS_MS = (800, 4 * MS)
 HANDLED_MS = (20 * MS, 60 * MS)
 """How long a person takes with a conversation that the bot was unsure about."""
@@ -88,13 +90,23 @@ class DemoTraffic:
         """Yield what all visitors do in one shop, which is never closed, and what the bot says to them."""
         rng = Random(f"{self._plan.seed}/bot")  # noqa: S311 - data, not a secret
         numbers = count(1)
+        hangs_ts = self._plan.start_ts + HANGS_MS
+        seen: dict[str, Event] = {}
+        gone: set[str] = set()
         coming: list[tuple[int, str, Event]] = []
         for visit in self._visitors.events():
             if isinstance(visit, SessionEnded):
                 continue
             event = msgspec.structs.replace(visit, session_id=SHOP)
-            if _out(event.ts - self._plan.start_ts) and rng.random() >= GETS_THROUGH:
+            if event.ts >= hangs_ts:
+                hangs_ts += EVERY_MS
+                gone = {user for user, last in seen.items() if last.ts > event.ts - MINUTE_MS and rng.random() < FLEE}
+                for leave in _leave([seen[user] for user in sorted(gone)], event.ts, rng):
+                    heappush(coming, (leave.ts, leave.event_id, leave))
+                seen.clear()
+            if event.user_id in gone:
                 continue
+            seen[event.user_id] = event
             while coming and coming[0][0] <= event.ts:
                 yield heappop(coming)[2]
             yield event
@@ -103,8 +115,16 @@ class DemoTraffic:
                     heappush(coming, (said.ts, said.event_id, said))
 
 
-def _out(at_ms: int) -> bool:
-    return OUTAGE_MS[0] <= at_ms % EVERY_MS < OUTAGE_MS[1]
+def _leave(last: list[Event], ts: int, rng: Random) -> Iterator[Event]:
+    """Yield that whoever did these last things leaves, within seconds."""
+    for event in last:
+        yield PresenceLeave(
+            event_id=f"{event.event_id}-leave",
+            tenant_id=event.tenant_id,
+            session_id=event.session_id,
+            user_id=event.user_id,
+            ts=ts + int(rng.expovariate(1 / (4 * MS))),
+        )
 
 
 def _talk(asks: PageView, number: int, rng: Random) -> Iterator[Event]:

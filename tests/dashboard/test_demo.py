@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from playwright.sync_api import expect
 from schemas.outbound import Engagement
 from schemas.registry import OUTBOUND_TOPICS
 from tests.dashboard import told
-from tests.fix_browser import Tab
+from tests.fix_browser import Photograph, Tab
 from tests.fix_kafka import make_topics, wait_until
 from tests.flows.running import DEADLINE_S, environment
 
@@ -54,9 +54,7 @@ def running(command: list[str], folder: Path, port: int, **extra: str) -> Iterat
         process.wait(DEADLINE_S)
 
 
-def test_the_demo_opens_on_the_dashboard(
-    tmp_path: Path, port: int, tab: Tab, photograph: Callable[[Tab, str], Path]
-) -> None:
+def test_the_demo_opens_on_the_dashboard(tmp_path: Path, port: int, tab: Tab, photograph: Photograph) -> None:
     tmp_path.chmod(0o755)
     page = tab.page
     with running(["demo"], tmp_path, port):
@@ -77,7 +75,7 @@ def test_the_demo_opens_on_the_dashboard(
 
 
 def test_a_killed_gateway_is_missed_and_nothing_is_missing_after_it(
-    tmp_path: Path, port: int, kafka: str, topic: str, tab: Tab
+    tmp_path: Path, port: int, kafka: str, topic: str, tab: Tab, photograph: Photograph
 ) -> None:
     page = tab.page
     scores = [round(0.3 + 0.02 * (tick % 20), 2) for tick in range(30)]
@@ -101,6 +99,7 @@ def test_a_killed_gateway_is_missed_and_nothing_is_missing_after_it(
         process.kill()
         expect(page.locator("#state")).to_have_text("Reconnecting")
         expect(page.locator("#cut")).to_contain_text("The connection is lost. What is shown is as of")
+        photograph(tab, "reconnecting")
         send(course[10:20])
     with running(["run", "gateway"], tmp_path, port, **settings):
         expect(page.locator("#state")).to_have_text("Live", timeout=30_000)

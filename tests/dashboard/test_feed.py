@@ -8,7 +8,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from sinks.websocket.pages import plain
 from tests.dashboard import told
 from tests.dashboard.test_page import serious
-from tests.fix_browser import Tab
+from tests.fix_browser import Photograph, Tab
 from tests.fix_websocket import TOKENS, Running, StartGateway, token
 
 
@@ -81,13 +81,16 @@ def test_who_comes_back_goes_on_where_he_stood(start_gateway: StartGateway, char
     assert between.wishes()[-1]["resume"]["offsets"]["engagement"] == 2
 
 
-def test_a_token_is_asked_for_and_a_wrong_one_refused(start_gateway: StartGateway, chartless: Tab) -> None:
+def test_a_token_is_asked_for_and_a_wrong_one_refused(
+    start_gateway: StartGateway, chartless: Tab, photograph: Photograph
+) -> None:
     running = start_gateway(verify=TOKENS.verify)
     told.tell(running, told.engagement("ours", 1, 0.5))
     page = chartless.page
     page.goto(running.gateway.url)
     expect(page.locator("#lock-text")).to_have_text("This gateway asks for a token.")
     expect(page.locator("#token")).to_be_focused()
+    photograph(chartless, "locked")
     assert serious(chartless) == []
     page.keyboard.type("forged")
     page.keyboard.press("Enter")
