@@ -56,7 +56,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._run = ""
-        self._leaving = False
+        self._left = 0
         self._since = 0
         self.subscribed = asyncio.Event()
         self.offset = -1
@@ -64,7 +64,7 @@ class Client(asyncio.Protocol):
     async def connect(self) -> None:
         """Connect and subscribe."""
         self.subscribed.clear()
-        self._rest, self._leaving, self._since = b"", False, _now()
+        self._rest, self._since = b"", _now()
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, "127.0.0.1", self._plan.port)
         async with asyncio.timeout(SOON_S):
@@ -72,8 +72,8 @@ class Client(asyncio.Protocol):
 
     async def reconnect(self) -> None:
         """Go away without a word, and come back."""
-        self._leaving = True
         if self._transport is not None:
+            self._left += 1
             self._transport.abort()
         self._tally.reconnects += 1
         await self.connect()
@@ -85,7 +85,9 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that nobody wanted that."""
-        if not self._leaving:
+        if self._left:
+            self._left -= 1
+        else:
             self._tally.lost += 1
 
     def data_received(self, data: bytes) -> None:
@@ -181,6 +183,7 @@ async def _attend(plan: Plan, pipe: Connection) -> None:
         await asyncio.gather(*(client.connect() for client in clients[begin : begin + 50]))
     deaf = [await _deaf(plan.token, plan.port) for _ in range(plan.deaf)]
     pipe.send("ready")
+    cpu = time.process_time()
     churn = asyncio.create_task(_churn(clients, plan.per_s)) if plan.per_s else None
     last = await asyncio.to_thread(pipe.recv)
     if churn is not None:
@@ -192,7 +195,7 @@ async def _attend(plan: Plan, pipe: Connection) -> None:
         await asyncio.sleep(0.05)
     behind = sum(last - client.offset for client in clients)
     latencies = np.sort(np.array(tally.latencies, np.int64))
-    pipe.send((tally, latencies, behind, time.process_time()))
+    pipe.send((tally, latencies, behind, time.process_time() - cpu))
     for plug in deaf:
         plug.close()
 

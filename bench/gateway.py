@@ -43,15 +43,15 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came of one run: deliveries a second, latencies (ascending, ms), processor time of both sides."""
+    """What came of one run: how long it took, latencies (ascending, ms), processor time of both sides (s)."""
 
     wall_s: float
     deliveries: int
     latencies: npt.NDArray[np.float64]
     tally: Tally
     behind: int
-    gateway_cores: float
-    clients_cores: float
+    gateway_s: float
+    clients_s: float
     memory_mib: float
 
     def ms(self, share: float) -> float:
@@ -87,12 +87,17 @@ def _house(clients: int) -> Iterator[House]:
 def run(options: argparse.Namespace) -> None:
     """Print the tables."""
     rate = options.rate / options.clients
-    columns = ["clients", "deliveries/s", "p50 ms", "p99 ms", "max ms", "gateway", "clients", "not delivered"]
+    columns = ["", "deliveries/s", "p50 ms", "p99 ms", "max ms", "µs gateway", "µs clients", "missing"]
     rows = []
     for name, per_s in ((f"{options.rate:,.0f}/s asked", rate), ("as fast as it goes", 0.0)):
         with _house(options.clients) as house:
             rows.append(_row(name, _run(house, options, Plan(0, "", options.clients), per_s, options.seconds)))
-    measure.show(f"{options.clients:,} clients, every record of {options.bytes} bytes to each", columns, rows)
+    measure.show(
+        f"{options.clients:,} clients, every record of {options.bytes} bytes to each",
+        columns,
+        rows,
+        "µs: processor time of either side for each delivery.",
+    )
     _compare_deaf(options, rate, columns)
     _reconnect(options, rate, columns)
 
@@ -106,7 +111,7 @@ def _compare_deaf(options: argparse.Namespace, rate: float, columns: list[str]) 
         for deaf in (0, 1):
             with _house(options.clients) as house:
                 seen = _run(house, options, Plan(0, "", options.clients, deaf), rate, options.seconds)
-            rows.append(_row("and one that never reads" if deaf else "all read", seen))
+            rows.append(_row("one never reads" if deaf else "all read", seen))
             p99s[deaf].append(seen.ms(0.99))
             memory[deaf].append(seen.memory_mib)
     without, with_one = (float(np.median(values)) for values in p99s)
@@ -156,8 +161,7 @@ def _run(house: House, options: argparse.Namespace, plan: Plan, rate: float, sec
         grown = _memory_mib() - memory
         ours.send(count)
         tally, latencies, behind, cpu = _expect(ours)
-        wall = timing.wall_s
-        return Seen(wall, len(latencies), latencies / 1_000, tally, behind, timing.cpu_s / wall, cpu / wall, grown)
+        return Seen(timing.wall_s, len(latencies), latencies / 1_000, tally, behind, timing.cpu_s, cpu, grown)
     finally:
         process.join(crowd.SOON_S)
         if process.is_alive():
@@ -206,7 +210,7 @@ def _row(name: str, seen: Seen) -> list[str]:
         name,
         f"{seen.deliveries / seen.wall_s:,.0f}",
         *(f"{seen.ms(share):,.1f}" for share in (0.5, 0.99, 1.0)),
-        f"{seen.gateway_cores:.2f} cores",
-        f"{seen.clients_cores:.2f} cores",
+        f"{1e6 * seen.gateway_s / seen.deliveries:.1f}",
+        f"{1e6 * seen.clients_s / seen.deliveries:.1f}",
         f"{seen.behind:,}",
     ]

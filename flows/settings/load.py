@@ -193,7 +193,8 @@ def _where(key: Key, origin: dict[Key, str], file: Path | None, lines: dict[Key,
 
 def _shown(key: Key, value: object) -> str:
     """Return what was got, for the eyes: secrets masked, long values cut."""
-    if any(map(is_secret_name, key)) or _is_secret_field(key):
+    # What stands where a key's table belongs is most likely the key.
+    if any(map(is_secret_name, key)) or _is_secret_field(key) or "keys" in key:
         return MASK
     text = f'"{mask_text(value)}"' if isinstance(value, str) else mask_text(repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."

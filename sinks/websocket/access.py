@@ -116,6 +116,19 @@ def address(headers: Headers, peer: str, proxies: tuple[Network, ...], *, behind
     return next((hop for hop in reversed(path) if not _within(hop, proxies)), peer)
 
 
+def neighbourhood(place: str) -> str:
+    """Return what connections of an address are counted by: of IPv6 its /64, which one customer has to himself.
+
+    >>> neighbourhood("203.0.113.9"), neighbourhood("2001:db8:0:1::5"), neighbourhood("unknown")
+    ('203.0.113.9', '2001:db8:0:1::/64', 'unknown')
+    """
+    try:
+        found = ip_address(place)
+    except ValueError:
+        return place
+    return place if found.version == 4 else str(ip_network((found, 64), strict=False))
+
+
 def check_origin(request: Request, peer: str, allowed: frozenset[str], *, behind_proxy: bool) -> None:
     """Let only pages of the allowed origins connect; a program names none, and shows a token or is on this machine.
 

@@ -46,7 +46,7 @@ class Wire(ServerConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.principal = None
-        self._address: str | None = None
+        self._seat: str | None = None
         self.on_pause = self.on_resume = _nothing
         self._given_up = False
         self._budget = Budget(self.limits.inbound_bytes_per_s, self.limits.inbound_bytes_burst, time.monotonic())
@@ -61,17 +61,17 @@ class Wire(ServerConnection):
         if len(self.peers) > self.limits.clients + SPARE_CONNECTIONS:
             self.transport.abort()
 
-    def sit(self, address: str) -> None:
-        """Count this connection as one of the address's."""
-        self._address = address
-        self.seats.take(address)
+    def sit(self, seat: str) -> None:
+        """Count this connection as one of its address's."""
+        self._seat = seat
+        self.seats.take(seat)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.peers.discard(self)
-        if self._address is not None:
-            self.seats.free(self._address)
-            self._address = None
+        if self._seat is not None:
+            self.seats.free(self._seat)
+            self._seat = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

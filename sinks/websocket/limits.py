@@ -13,15 +13,16 @@ MIB = 1024 * KIB
 class Limits:
     """What the hub allows; all of it for one client unless said otherwise.
 
-    ``clients``: connections in all; ``clients_per_user`` and ``clients_per_address``: of each. ``sessions``: named in
-    one subscription. ``message_bytes``: one message from a client. ``messages_per_s`` and ``messages_burst``: how often
-    it may say something; ``inbound_bytes_per_s`` and ``inbound_bytes_burst``: how much, whatever it is. ``faults``: bad
-    messages before it is closed. ``queue_records`` and ``queue_bytes``: what may wait for it. ``snapshot_records`` and
-    ``snapshot_bytes``: what it is told first, for each channel; ``latest_records``: of those, of a channel other than
-    engagement, of each tenant. ``history_sessions`` and ``history_records``: what is kept for each tenant, newest
-    engagement and records of every channel (of these at most ``snapshot_bytes``); ``history_bytes``: kept in all.
-    ``stale_ms``: engagement this much older (event time) than its tenant's newest is of a session that ended unseen.
-    ``offers``: interventions, and outcomes of them, that are remembered in all.
+    ``clients``: connections in all; ``clients_per_user`` and ``clients_per_address``: of each; ``strangers``: that have
+    not shown a token yet, in all. ``sessions``: named in one subscription. ``message_bytes``: a message from a client.
+    ``messages_per_s`` and ``messages_burst``: how often it may say something; ``inbound_bytes_per_s`` and
+    ``inbound_bytes_burst``: how much, whatever it is. ``faults``: bad messages before it is closed. ``queue_records``
+    and ``queue_bytes``: what may wait for it. ``snapshot_records`` and ``snapshot_bytes``: what it is told first, for
+    each channel; ``latest_records``: of those, of a channel other than engagement, of each tenant. ``history_sessions``
+    and ``history_records``: what is kept for each tenant, newest engagement and records of every channel (of these at
+    most ``snapshot_bytes``); ``history_bytes``: kept in all. ``stale_ms``: engagement this much older (event time) than
+    its tenant's newest is of a session that ended unseen. ``offers``: interventions, and outcomes of them, that are
+    remembered in all.
 
     Raises:
         ConfigError: a limit is not positive, or two of them contradict each other.
@@ -30,6 +31,7 @@ class Limits:
     clients: int = 10_000
     clients_per_user: int = 20
     clients_per_address: int = 1_000
+    strangers: int = 1_000
     sessions: int = 100
     message_bytes: int = 16 * KIB
     messages_per_s: float = 10.0

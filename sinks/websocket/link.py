@@ -6,6 +6,7 @@ for every client anew. The transport says when it has enough (``pause_writing``)
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -25,13 +26,17 @@ WRITE_BYTES: Final = 64 * KIB
 
 
 class Link:
-    """A client and its connection. ``pump`` after each change of the hub; ``end`` when the connection is gone."""
+    """A client and its connection. ``pump`` after each change of the hub; ``end`` when the connection is gone.
 
-    def __init__(self, wire: Wire, client: Client, hub: Hub, config: GatewayConfig) -> None:
+    ``wake`` is called when it has changed the hub by itself.
+    """
+
+    def __init__(self, wire: Wire, client: Client, hub: Hub, config: GatewayConfig, wake: Callable[[], None]) -> None:
         self._wire = wire
         self._client = client
         self._hub = hub
         self._config = config
+        self._wake = wake
         self._offered: list[str] = []
         self._stalled: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -71,11 +76,12 @@ class Link:
             self._stalled.cancel()
             self._stalled = None
         self.pump()
+        self._wake()
 
     def _stall(self) -> None:
         self._stalled = None
         self._hub.give_up(self._client)
-        self.pump()
+        self._wake()
 
     def _delivered(self) -> None:
         offered, self._offered = self._offered, []

@@ -19,6 +19,7 @@ Write = Callable[[Sequence[InterventionOutcome]], None]
 Done = Callable[[Sequence[Report], bool], None]
 """Is told which reports were written (True) or could not be."""
 
+AT_MOST: Final = 20_000
 AT_ONCE: Final = 1_000
 RETRY_S: Final = 1.0
 
@@ -32,7 +33,7 @@ class Recorder:
     until it is written, and lost only when more than ``at_most`` wait or the process ends.
     """
 
-    def __init__(self, write: Write, done: Done, at_most: int = 20_000) -> None:
+    def __init__(self, write: Write, done: Done, at_most: int = AT_MOST) -> None:
         self._write = write
         self._done = done
         self._at_most = at_most

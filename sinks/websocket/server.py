@@ -22,6 +22,7 @@ from sinks.websocket.access import (
     address,
     check_origin,
     identify,
+    neighbourhood,
     networks,
     own_hosts,
     own_origins,
@@ -69,6 +70,7 @@ class Port:
         self._record = record
         self._links: dict[Client, Link] = {}
         self._wires: set[Wire] = set()
+        self._strangers = 0
         self._seats = Seats(config.limits.clients_per_address)
         self._proxies = networks(config.proxies)
         self._origins: frozenset[str] = frozenset(config.origins)
@@ -142,15 +144,18 @@ class Port:
             check_origin(request, peer, self._origins, behind_proxy=behind_proxy)
             if self._hub.full:
                 raise RefusedError(503, "The gateway is full.\n")
-            if self._seats.is_full(place):
+            seat = neighbourhood(place)
+            if self._seats.is_full(seat):
                 raise RefusedError(429, "Too many connections from this address.\n")
             wire.principal = identify(request, self._verify)
             if wire.principal is not None:
                 self._check_holder(wire.principal)
+            elif self._strangers >= self._config.limits.strangers:
+                raise RefusedError(503, "Too many connections that have not shown a token yet.\n")
         except RefusedError as refused:
             REFUSED.labels(str(refused.status)).inc()
             return plain(refused.status, refused.text)
-        wire.sit(place)
+        wire.sit(seat)
         return None
 
     def _check_holder(self, who: Principal) -> None:
@@ -163,7 +168,13 @@ class Port:
         """Carry one client's messages to the hub until it is gone."""
         wire = cast("Wire", connection)
         try:
-            who = wire.principal or await self._ask(wire)
+            who = wire.principal
+            if who is None:
+                self._strangers += 1
+                try:
+                    who = await self._ask(wire)
+                finally:
+                    self._strangers -= 1
             if who is not None:
                 await self._carry(wire, who)
         except ConnectionClosed:
@@ -204,7 +215,7 @@ class Port:
 
     async def _carry(self, wire: Wire, who: Principal) -> None:
         client = self._hub.connect(who, time.time())
-        link = self._links[client] = Link(wire, client, self._hub, self._config)
+        link = self._links[client] = Link(wire, client, self._hub, self._config, self.wake)
         try:
             self.wake()
             async for message in wire:
@@ -219,9 +230,12 @@ class Port:
         """Close again and again those whose token holds no longer."""
         while True:
             await asyncio.sleep(self._config.sweep_s)
-            self._revoked.read()
-            self._hub.sweep(time.time(), self._revoked)
-            self.wake()
+            try:
+                self._revoked.read()
+                self._hub.sweep(time.time(), self._revoked)
+                self.wake()
+            except Exception:  # whatever it is, the next sweep must come
+                log.exception("websocket sweep failed")
 
 
 def _bind_error(config: GatewayConfig, error: OSError) -> ConfigError:

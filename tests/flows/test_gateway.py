@@ -1,24 +1,23 @@
-"""``attune run gateway`` beside a conductor: several of them, each serving everything, and outcomes on their way back."""
+"""``attune run gateway`` beside a conductor: several, each serving everything, and outcomes on their way back."""
 
 import json
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from click.testing import Result
+import typer.testing
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from typer.testing import CliRunner
 from websockets.sync.client import ClientConnection, connect
 
 from flows.cli import app
+from flows.local.kafka import mock_kafka
 from schemas.inbound import AnyEvent, InterventionOutcome
-from schemas.registry import OUTCOMES
+from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS, OUTCOMES, TELEMETRY
 from sinks.kafka import KafkaSinkConfig, produce_raw
 from tests.flows.running import DEADLINE_S, ENGAGEMENT, attune, start
 
@@ -37,9 +36,9 @@ def variables(broker: str) -> dict[str, str]:
 
 
 @contextmanager
-def gateway(tmp_path: Path, extra: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run one; gives the process and the address."""
-    process = start(["run", "gateway"], tmp_path, **extra)
+def gateway(tmp_path: Path, extra: dict[str, str], flags: Sequence[str] = ("run", "gateway")) -> Iterator[str]:
+    """Run one; gives its address."""
+    process = start([*flags], tmp_path, **extra)
     try:
         assert process.stderr is not None
         address = ""
@@ -48,7 +47,7 @@ def gateway(tmp_path: Path, extra: dict[str, str]) -> Iterator[tuple[subprocess.
             assert line, "it ended too soon"
             if line.startswith("dashboard"):
                 address = line.split()[1].removeprefix("http://").rstrip("/")
-        yield process, address
+        yield address
     finally:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=DEADLINE_S)
@@ -73,9 +72,9 @@ def until(socket: ClientConnection, ident: str) -> dict[str, Any]:
             return message
 
 
-def made(extra: dict[str, str], *options: str) -> Result:
+def made(extra: dict[str, str], *options: str) -> typer.testing.Result:
     """Run ``attune token`` in this process: it starts nothing."""
-    return CliRunner().invoke(app, ["token", "--tenant", "t", *options], env=extra)
+    return typer.testing.CliRunner().invoke(app, ["token", "--tenant", "t", *options], env=extra)
 
 
 def token(extra: dict[str, str], *options: str) -> str:
@@ -113,26 +112,32 @@ def test_two_gateways_serve_everything_and_outcomes_come_back(kafka: str, tmp_pa
 
     before = ENGAGEMENT | {"id": "t/s/0/engagement/1", "ts": 1}
     produce("attune.engagement.v1", before)
-    fired = {"type": "intervention", "id": "t/s/1/intervention/x", "tenant_id": "t", "session_id": "s", "ts": 1}
+    ident = "t/s/1/intervention/x"
+    fired: dict[str, Any] = {"type": "intervention", "id": ident, "tenant_id": "t", "session_id": "s", "ts": 1}
     fired |= {"intervention": "help_chat", "status": "fired", "user_id": "ann", "expires_ts": 1 << 47, "revision": 0}
     dashboard = token(extra)
     ann = token(extra, "--role", "client", "--session", "s", "--user", "ann")
-    with gateway(tmp_path, extra) as (_, first), gateway(tmp_path, extra) as (_, second):
-        with reading(first, dashboard) as one, reading(second, dashboard) as other, reading(second, ann) as client:
-            hellos = [read(socket) for socket in (one, other)]
-            assert hellos[0]["gateway"] != hellos[1]["gateway"]
-            for socket in (one, other):
-                socket.send('{"op":"subscribe","channels":["engagement","interventions"]}')
-            for socket in (one, other):
-                assert until(socket, "t/s/0/engagement/1")["record"] == before, "what was there before the start"
-            assert read(client)["session"] == "s"
-            produce("attune.interventions.v1", fired)
-            for socket in (one, other, client):
-                assert until(socket, fired["id"])["record"] == fired
-            client.send(json.dumps({"op": "acknowledge", "intervention_id": fired["id"], "outcome": "clicked"}))
-            assert read(client)["op"] == "acknowledged"
-            # What is confirmed lies in the topic: nothing to wait for.
-            events = told(kafka, names[OUTCOMES], 2)
+    with (
+        gateway(tmp_path, extra) as first,
+        gateway(tmp_path, extra) as second,
+        reading(first, dashboard) as one,
+        reading(second, dashboard) as other,
+        reading(second, ann) as client,
+    ):
+        hellos = [read(socket) for socket in (one, other)]
+        assert hellos[0]["gateway"] != hellos[1]["gateway"]
+        for socket in (one, other):
+            socket.send('{"op":"subscribe","channels":["engagement","interventions"]}')
+        for socket in (one, other):
+            assert until(socket, "t/s/0/engagement/1")["record"] == before, "what was there before the start"
+        assert read(client)["session"] == "s"
+        produce("attune.interventions.v1", fired)
+        for socket in (one, other, client):
+            assert until(socket, ident)["record"] == fired
+        client.send(json.dumps({"op": "acknowledge", "intervention_id": ident, "outcome": "clicked"}))
+        assert read(client)["op"] == "acknowledged"
+        # What is confirmed lies in the topic: nothing to wait for.
+        events = told(kafka, names[OUTCOMES], 2)
     assert all(isinstance(event, InterventionOutcome) for event in events)
     outcomes = [(e.user_id, e.outcome) for e in events if isinstance(e, InterventionOutcome)]
     assert outcomes == [("ann", "delivered"), ("ann", "clicked")]
@@ -151,3 +156,39 @@ def test_a_token_needs_a_key_and_sense(tmp_path: Path, monkeypatch: pytest.Monke
         done = made(settings, *options)
         assert (done.exit_code, says in done.stderr, done.stdout) == (1, True, ""), done.stderr
         assert SECRET not in done.stderr
+
+
+def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:
+    """The whole circle: telemetry, emotion, intervention, the visitor's page, what became of it, the dashboard."""
+    with mock_kafka([*INBOUND_TOPICS, *OUTBOUND_TOPICS], 2) as broker:
+        extra = variables(broker)
+        flags = ["run", "conductor", "--sink", "kafka", "--sink", "gateway"]
+        with (
+            gateway(tmp_path, extra, flags) as address,
+            reading(address, token(extra)) as dashboard,
+            reading(address, token(extra, "--role", "client", "--session", "s", "--user", "ann")) as ann,
+            reading(address, token(extra, "--role", "client", "--session", "s", "--user", "bob")) as bob,
+        ):
+            dashboard.send('{"op":"subscribe","channels":["interventions"]}')
+            assert [read(socket)["op"] for socket in (dashboard, ann, bob)] == ["hello"] * 3
+            now = int(time.time() * 1_000)
+            for number in range(3):
+                click: dict[str, Any] = {"type": "telemetry.click", "tenant_id": "t", "session_id": "s"}
+                click |= {"event_id": f"c{number}", "user_id": "ann", "ts": now + number, "element": "buy", "x": 1, "y": 1, "page": "product"}
+                written = (TELEMETRY, None, b"t/s", json.dumps(click).encode())
+                produce_raw(KafkaSinkConfig(bootstrap_servers=broker, delivery_timeout_s=30), [written])
+            fired = read(ann)["record"]
+            assert (fired["intervention"], fired["user_id"], fired["status"]) == ("help_chat", "ann", "fired")
+            ann.send(json.dumps({"op": "acknowledge", "intervention_id": fired["id"], "outcome": "shown"}))
+            assert read(ann)["op"] == "acknowledged"
+            outcomes: list[dict[str, Any]] = []
+            while len(outcomes) < 2:
+                message = read(dashboard)
+                if message["op"] == "record" and message["record"]["type"] == "outcome":
+                    outcomes.append(message["record"])
+            assert [(o["intervention_id"], o["user_id"], o["outcome"]) for o in outcomes] == [
+                (fired["id"], "ann", "delivered"),
+                (fired["id"], "ann", "shown"),
+            ]
+            bob.send('{"op":"ping"}')
+            assert read(bob) == {"op": "pong"}, "nothing of it was for him"

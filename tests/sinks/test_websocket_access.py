@@ -1,5 +1,6 @@
 """Who may connect, what a connection sees, and which settings are refused."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +117,46 @@ def test_connections_of_an_address_are_bounded(start_gateway: StartGateway) -> N
     second.connection.close()
 
 
+def test_one_network_of_ipv6_is_one_address(start_gateway: StartGateway) -> None:
+    settings = {"behind_proxy": True, "origins": ("https://dash.example",), "verify": TOKENS.verify}
+    running = start_gateway(limits=Limits(clients_per_address=2), **settings)
+    for host in (1, 2):
+        running.browser(token(), forwarded=f"2001:db8:0:1::{host}")
+    assert refused(running, shown=token(), forwarded="2001:db8:0:1:ffff::3") == 429
+    assert running.browser(token(), forwarded="2001:db8:0:2::1").hello["op"] == "hello"
+
+
+def test_a_sweep_that_fails_is_not_the_last(start_gateway: StartGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = start_gateway(verify=TOKENS.verify, sweep_s=0.02)
+    browser = running.browser(token(exp=int(time.time()) + 1))
+    sweep, failed = running.gateway._hub.sweep, list[int]()
+
+    def once(*arguments: Any) -> None:
+        if not failed:
+            failed.append(1)
+            raise RuntimeError("broken")
+        sweep(*arguments)
+
+    monkeypatch.setattr(running.gateway._hub, "sweep", once)
+    assert browser.closed()[0] == 4002
+    assert failed
+
+
 def test_who_says_nothing_has_a_seat_too(start_gateway: StartGateway) -> None:
     running = start_gateway(limits=Limits(clients_per_address=3), verify=TOKENS.verify, handshake_timeout_s=600.0)
     for _ in range(3):
         assert running.browser().hello["op"] == "challenge"
     assert refused(running) == 429
+
+
+def test_strangers_take_nobody_s_place(start_gateway: StartGateway) -> None:
+    running = start_gateway(limits=Limits(strangers=3), verify=TOKENS.verify, handshake_timeout_s=600.0)
+    strangers = [running.browser() for _ in range(3)]
+    assert refused(running) == 503
+    assert running.browser(token()).hello["op"] == "hello"
+    strangers[0].say(op="authenticate", token=token())
+    assert strangers[0].read()["op"] == "hello"
+    assert running.browser().hello["op"] == "challenge"
 
 
 def test_connections_of_a_user_are_bounded(start_gateway: StartGateway) -> None:
