@@ -13,6 +13,7 @@ NAMES = {
     "latency": "an event into a real Kafka to the record at a websocket client",
     "gateway": "deliveries to thousands of websocket clients, one that never reads, many that reconnect",
     "answers": "chat answers through confidence and routing, by script and by length",
+    "interventions": "emotions and scores through the governor and the ledger",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def usage() -> str:
     """Return what can be run."""
-    names = "\n".join(f"  {name:<12}{what}" for name, what in NAMES.items())
+    names = "\n".join(f"  {name:<15}{what}" for name, what in NAMES.items())
     return f"python -m bench: all benchmarks\npython -m bench NAME [OPTIONS] (--help tells which): one of\n{names}"
 
 

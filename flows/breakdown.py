@@ -198,6 +198,6 @@ def _calibration(record: Calibration) -> tuple[list[Row], dict[str, Any]]:
 
 
 def _intervention(record: Intervention) -> tuple[list[Row], dict[str, Any]]:
-    rows = [Row("trigger", record.trigger.id, note=record.trigger.kind)]
-    names = ("intervention", "recipient", "confidence", "priority", "status", "reason", "revision")
+    rows = [Row("trigger", record.trigger.id, note=f"{record.trigger.kind} {record.trigger.name}")]
+    names = ("intervention", "recipient", "confidence", "priority", "status", "reason", "why", "by", "revision")
     return rows, {name: getattr(record, name) for name in names}

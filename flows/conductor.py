@@ -23,9 +23,10 @@ from operators.emotions.diagnosis import Diagnosis, Noticed
 from operators.emotions.rules import Rules as EmotionRules
 from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
+from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Cue, CueBatch, Felt, tenant_of
-from operators.interventions.shard import InterventionConfig, Interventions
+from operators.interventions.shard import Interventions
 from operators.shards import shards_of
 from operators.window import Shard
 from schemas.batches import RawBatch, Records

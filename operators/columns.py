@@ -55,26 +55,28 @@ def sort_by(major: Int64s, minor: Int64s) -> Int64s:
     return np.lexsort((minor, major))
 
 
-def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> Int64s:
-    """Return a stable order that puts equal pairs side by side; ``minor`` are 64-bit digests, in no useful order.
+def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> tuple[Int64s, Int64s, npt.NDArray[np.uint64]]:
+    """Return a stable order that puts equal pairs side by side, and both columns in it.
+
+    ``minor`` are 64-bit digests, in no useful order.
 
     Sorts by the highest bits of a mix of both and checks that no two different pairs met; if they did, the slow and
     exact way is taken.
     """
     n = len(major)
     if n == 0:
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), major, minor
     place_bits = np.uint64((n - 1).bit_length())
     mixed = minor + major.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    packed = ((mixed >> place_bits) << place_bits) | np.arange(n, dtype=np.uint64)
+    packed = mixed >> place_bits << place_bits | np.arange(n, dtype=np.uint64)
     packed.sort()
     order = (packed & ((np.uint64(1) << place_bits) - np.uint64(1))).astype(np.int64)
-    top = packed >> place_bits
-    same = top[1:] == top[:-1]
-    left, right = order[:-1][same], order[1:][same]
-    if (major[left] == major[right]).all() and (minor[left] == minor[right]).all():
-        return order
-    return np.lexsort((minor, major))
+    grouped = major[order], minor[order]
+    packed >>= place_bits
+    if (first_of_runs(*grouped)[1:] & (packed[1:] == packed[:-1])).any():
+        order = np.lexsort((minor, major))
+        grouped = major[order], minor[order]
+    return order, *grouped
 
 
 def first_of_runs(*keys: Column) -> Flags:

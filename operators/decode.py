@@ -253,7 +253,7 @@ class BatchDecoder:
         Done run by run, while the events are still in the cache.
         """
         n = len(events)
-        kind = np.fromiter(map(KIND.__getitem__, map(type, events)), np.uint8, n)
+        kind = np.frombuffer(bytes([KIND[type(event)] for event in events]), np.uint8)
         keep = WINDOWED[kind]
         if not keep.all():
             others = np.flatnonzero(~keep)

@@ -7,12 +7,11 @@ users.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int32s, Int64s, first_of_runs, group_by, last_where, offsets
+from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 
 LONG_AGO = -NEVER
@@ -80,15 +79,14 @@ class Pieces:
 
         ``session`` indexes the axis; ``position`` is an event's place among all events, -1 for a state.
         """
-        order = group_by(session, user)
+        order, self.session, self.user = group_by(session, user)
         self.order = order
         places = np.arange(len(order), dtype=np.int32)
-        self.session, self.user, self.ts, self.position = session[order], user[order], ts[order], position[order]
+        self.ts, self.position = ts[order], position[order]
         what = what[order]
         m = len(order)
         self.starts = first_of_runs(self.session, self.user)
         self.is_state = what == STATE
-        first = last_where(self.starts, places)
         acts, joins, leaves = what == ACT, what == JOIN, what == LEAVE
 
         at_states = np.flatnonzero(self.is_state)
@@ -99,24 +97,21 @@ class Pieces:
             other[at_states] = column[from_states]
             return other
 
-        def newest(at: Int32s, values: Column, none: Any) -> Column:
-            """Carry the same user's value at these places forward."""
-            return np.where(at >= first, values[at], none)
-
-        last_act = last_where(acts | self.is_state, places)
-        last_leave = last_where(leaves | self.is_state, places)
-        self.acted = newest(last_act, of_states(states.acted, self.ts.copy()), LONG_AGO)
-        self.left = newest(last_leave, of_states(states.left, self.ts.copy()), LONG_AGO)
-        void = of_states(states.valid, np.where(leaves, LONG_AGO, self.ts))
-        self.valid = newest(np.maximum(last_act, last_leave), void, LONG_AGO)
+        # A user's first element counts as one of every sort, of long ago if it is none: nothing comes from another's.
+        last_act = last_where(acts | self.starts, places)
+        last_leave = last_where(leaves | self.starts, places)
+        acted = np.where(acts, self.ts, LONG_AGO)
+        self.acted = of_states(states.acted, acted.copy())[last_act]
+        self.left = of_states(states.left, np.where(leaves, self.ts, LONG_AGO))[last_leave]
+        self.valid = of_states(states.valid, acted)[np.maximum(last_act, last_leave)]
         self.touched = of_states(states.touched, self.ts.copy())
         if config.join_timeout_ms < NEVER:
             before = np.roll(self.touched, 1)
             lapsed = acts & ~self.starts & (self.ts > before + config.join_timeout_ms)
         else:
             lapsed = np.zeros(m, np.bool_)
-        last_join = last_where(joins | lapsed | self.is_state, places)
-        self.joined = newest(np.maximum(last_join, last_leave), of_states(states.joined, joins.copy()), False)
+        last_join = last_where(joins | lapsed | self.starts, places)
+        self.joined = of_states(states.joined, joins)[np.maximum(last_join, last_leave)]
         self.present_until = np.where(
             self.joined,
             np.minimum(self.touched, NEVER - config.join_timeout_ms) + config.join_timeout_ms,
@@ -151,27 +146,31 @@ class Pieces:
         is_tick = np.ones(size, np.bool_)
         is_tick[slot[1:] - 1] = False
 
-        def edges(ticks: Int64s) -> Int64s:
-            return np.bincount(at + ticks, minlength=size)
+        first, last = at + begin, at + end
+        ups = np.bincount(first, minlength=size)
 
-        def run(stop: Int64s, start: Int64s, ups: Int64s) -> Int64s:
-            """Count users over their runs [start, min(stop, end)); one that is over before it begins cancels out."""
-            downs = edges(np.maximum(np.minimum(stop, end), start))
+        def until(stop: Int64s) -> Int64s:
+            """Count users over their runs [begin, min(stop, end)); one that is over before it begins cancels out."""
+            stop = stop + at
+            downs = np.bincount(np.maximum(np.minimum(stop, last, out=stop), first, out=stop), minlength=size)
             counts: Int64s = np.cumsum(ups - downs)[is_tick]
             return counts
 
         absent, left = ticks_until(self.present_until), ticks_until(self.left)
         gone = np.maximum(absent, left)
         idle = ticks_until(self.acted) + PANES
-        ups = edges(begin)
-        absent_begin = np.minimum(np.maximum(begin, absent), end)
+        # Few have left within the window: they alone are looked at.
+        some = np.flatnonzero(left + PANES > begin)
+        leave = np.minimum(at[some] + np.maximum(begin[some], absent[some]), last[some])
+        forgotten = np.maximum(np.minimum(at[some] + left[some] + PANES, last[some]), leave)
+        lefts = np.bincount(leave, minlength=size) - np.bincount(forgotten, minlength=size)
         return HeadCounts(
-            connected=run(absent, begin, ups),
-            active=run(idle, begin, ups),
-            present_or_active=run(np.maximum(absent, idle), begin, ups),
-            present_in_window=run(gone + PANES, begin, ups),
-            left=run(left + PANES, absent_begin, edges(absent_begin)),
-            audience=run(gone + self._audience_ticks, begin, ups),
+            connected=until(absent),
+            active=until(idle),
+            present_or_active=until(np.maximum(absent, idle)),
+            present_in_window=until(gone + PANES),
+            left=np.cumsum(lefts)[is_tick],
+            audience=until(gone + self._audience_ticks),
         )
 
     def present_after(self, session: int, positions: Int64s, times: Int64s) -> Int64s:

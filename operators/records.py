@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -31,6 +31,16 @@ from schemas.outbound import (
 from schemas.registry import type_of
 
 _encode = msgspec.json.Encoder().encode
+
+_EngagementRow = msgspec.defstruct(
+    "_EngagementRow",
+    [(name, Any) for name in Engagement.__struct_fields__],
+    tag_field="type",
+    tag="engagement",
+    frozen=True,
+    gc=False,
+)
+"""An ``Engagement`` to the encoder, made by position: a closing makes many, and names cost an eighth of their time."""
 
 
 @lru_cache(maxsize=65_536)
@@ -62,50 +72,19 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     ids = [heads[i] + tick_names[t] for i, t in zip(session, ts, strict=True)]
     tenants, sessions = [about[i][0] for i in session], [about[i][1] for i in session]
     score = scores.score[told]
-    payloads = [
-        _encode(
-            Engagement(
-                id=ident,
-                tenant_id=tenant,
-                session_id=name,
-                ts=t,
-                session_start=starts[i],
-                score=value,
-                category=level,
-                signals=of_window,
-                contributions=parts,
-            )
-        )
-        for ident, tenant, name, t, i, value, level, of_window, parts in zip(
-            ids,
-            tenants,
-            sessions,
-            ts,
-            session,
-            score.tolist(),
-            scorer.categories(score),
-            map(
-                Signals,
-                signals.chat_per_min[told].tolist(),
-                signals.reactions_per_min[told].tolist(),
-                signals.connected_users[told].tolist(),
-                signals.active_users[told].tolist(),
-                signals.active_ratio[told].tolist(),
-                signals.poll_participation[told].tolist(),
-                signals.leave_rate[told].tolist(),
-            ),
-            map(
-                Contributions,
-                scores.chat[told].tolist(),
-                scores.poll[told].tolist(),
-                scores.active[told].tolist(),
-                scores.reactions[told].tolist(),
-                scores.leaves[told].tolist(),
-            ),
-            strict=True,
-        )
-    ]
-    return Records("engagement", ids, tenants, sessions, ts, payloads)
+    rows = map(
+        _EngagementRow,
+        ids,
+        tenants,
+        sessions,
+        ts,
+        [starts[i] for i in session],
+        score.tolist(),
+        scorer.categories(score),
+        map(Signals, *(getattr(signals, name)[told].tolist() for name in Signals.__struct_fields__)),
+        map(Contributions, *(getattr(scores, name)[told].tolist() for name in Contributions.__struct_fields__)),
+    )
+    return Records("engagement", ids, tenants, sessions, ts, list(map(_encode, rows)))
 
 
 def encoded(told: Sequence[Record]) -> list[Records]:

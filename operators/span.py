@@ -6,7 +6,6 @@ sessions here. All arrays over sessions stand row after row, each row's in order
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from operators.columns import Flags, Int64s, first_of_runs, offsets, ranges
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
@@ -23,6 +22,11 @@ _ELEMENT = np.full(256, LEAVE, np.int8)
 """What an event of each kind is to the presence of its user, if it is anything."""
 _ELEMENT[IS_ACT] = ACT
 _ELEMENT[IS_JOIN] = JOIN
+
+_OTHERS, _CHATS, _REACTIONS, _LEAVES = range(4)
+_COUNTED_AS = np.full(256, _OTHERS)
+"""What an event of each kind is to the panes."""
+_COUNTED_AS[IS_CHAT], _COUNTED_AS[IS_REACTION], _COUNTED_AS[IS_LEAVE] = _CHATS, _REACTIONS, _LEAVES
 
 
 class Span:
@@ -102,10 +106,7 @@ class Span:
         self.heads = heads = self.pieces.head_counts(self.axis)
         self.polls: dict[int, Polls] = {}
         participation = self._participation(polls)
-        self._place_in_panes()
-        self.chats = self._panes(IS_CHAT[self.events.kind], self.table.chats)
-        self.reactions = self._panes(IS_REACTION[self.events.kind], self.table.reactions)
-        self.anything = self._panes(None, self.table.anything)
+        self._count_panes()
         self.nobody = (heads.connected == 0) & (self._windows(self.anything) == 0)
         """Whether a tick has nobody present and an empty window."""
         before = np.roll(self.nobody, 1)
@@ -144,22 +145,22 @@ class Span:
             self.config,
         )
 
-    def _place_in_panes(self) -> None:
-        """Lay out the panes: for each session with ticks its history, the ticks' new panes, a place for the rest."""
+    def _count_panes(self) -> None:
+        """Count events by pane: for each session with ticks its history, the ticks' new panes, a place for the rest."""
         ticking = self.axis.count[self.of_event]
         pane = (self.events.ts - self.axis.first[self.of_event]) // PANE_MS + 1
-        self._pane = self._panes_at[self.of_event] + HISTORY + np.minimum(pane, ticking)
-        if not ticking.all():
-            self._pane[ticking == 0] = self._panes_at[-1]
-        self._known = np.flatnonzero(self.kept & (self.axis.count > 0) & ~self.silent)
-        self._history_at = ranges(self._panes_at[self._known], np.full(len(self._known), HISTORY))
-
-    def _panes(self, which: Flags | None, history: npt.NDArray[np.uint32]) -> Int64s:
-        """Count events (all, or those flagged) by pane, behind what earlier closings counted."""
+        pane = self._panes_at[self.of_event] + HISTORY + np.minimum(pane, ticking)
         size = int(self._panes_at[-1])
-        panes = np.bincount(self._pane if which is None else self._pane[which], minlength=size + 1)[:size]
-        panes[self._history_at] = history[self.row[self._known]].ravel()
-        return panes
+        if not ticking.all():
+            pane[ticking == 0] = size
+        cell = _COUNTED_AS[self.events.kind] * (size + 1) + pane
+        panes = np.bincount(cell, minlength=4 * (size + 1)).reshape(4, size + 1)[:, :size]
+        self.chats, self.reactions, self._leaves = panes[_CHATS], panes[_REACTIONS], panes[_LEAVES]
+        self.anything = panes.sum(axis=0)
+        known = np.flatnonzero(self.kept & (self.axis.count > 0) & ~self.silent)
+        history_at = ranges(self._panes_at[known], np.full(len(known), HISTORY))
+        for name in ("chats", "reactions", "anything"):
+            getattr(self, name)[history_at] = getattr(self.table, name)[self.row[known]].ravel()
 
     def _first_panes(self) -> Int64s:
         """Return where each tick's window begins among the panes."""
@@ -168,9 +169,7 @@ class Span:
 
     def leaves_so_far(self) -> Int64s:
         """Return how many leaves each tick's session has had before it."""
-        size = int(self._panes_at[-1])
-        panes = np.bincount(self._pane[IS_LEAVE[self.events.kind]], minlength=size + 1)[:size]
-        sums = offsets(panes)
+        sums = offsets(self._leaves)
         before = np.where(self.kept, self.table.totals[self.row, LEAVES], 0) - sums[self._panes_at[:-1]]
         total: Int64s = sums[self._first_panes() + PANES] + before[self.tick_session]
         return total

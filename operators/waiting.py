@@ -140,14 +140,15 @@ class Waiting:
             if earliest >= latest:
                 kept.append((earliest, block))
                 continue
-            over = block.ts < horizon_by_row[block.row]
-            if over.all():
+            due = block.ts < horizon_by_row[block.row]
+            over = np.flatnonzero(due)
+            if len(over) == len(block):
                 closed.append(block)
-            elif not over.any():
+            elif not len(over):
                 kept.append((earliest, block))
             else:
                 closed.append(block.take(over))
-                rest = block.take(~over)
+                rest = block.take(np.flatnonzero(~due))
                 kept.append((int(rest.ts.min()), rest))
         self._blocks = kept
         if len(kept) > _MANY:
@@ -170,14 +171,14 @@ class Waiting:
         first = first_of_runs(row, ts)
         if first.all():
             return events.take(order), 0
-        group = np.cumsum(first) - 1
-        tied = np.flatnonzero((np.bincount(group) > 1)[group])
-        named = list(zip(group[tied].tolist(), self._names.get(events.name[order[tied]]), strict=True))
-        matters = np.zeros(len(order), np.bool_)
-        matters[group[ORDER_MATTERS[events.kind[order]]]] = True
+        again = ~first
+        again[:-1] |= again[1:]
+        tied = np.flatnonzero(again)
+        group = np.cumsum(first[tied]) - 1
+        named = list(zip(group.tolist(), self._names.get(events.name[order[tied]]), strict=True))
         has_repeats = len(set(named)) < len(named)
         if not has_repeats:
-            meant = matters[group[tied]]
+            meant = (np.bincount(group, ORDER_MATTERS[events.kind[order[tied]]]) > 0)[group]
             tied, named = tied[meant], [pair for pair, yes in zip(named, meant.tolist(), strict=True) if yes]
         if not len(tied):
             return events.take(order), 0

@@ -15,10 +15,11 @@ SHOWN = 12
 INTERCHANGEABLE = {"malformed_json", "invalid_field"}
 
 _decoder = msgspec.json.Decoder(AnyRecord)
+_encode = msgspec.json.Encoder().encode
 
 
 def decoded(batches: Iterable[Records]) -> list[AnyRecord]:
-    """Return the records of encoded batches, checked against their schemas and against the columns beside them."""
+    """Return the records of encoded batches, checked to the byte against their schemas and the columns beside them."""
     records: list[AnyRecord] = []
     for batch in batches:
         columns = zip(batch.ids, batch.tenants, batch.sessions, batch.ts, batch.payloads, strict=True)
@@ -27,6 +28,7 @@ def decoded(batches: Iterable[Records]) -> list[AnyRecord]:
             beside = (batch.type, record_id, tenant, session, ts)
             inside = (type(record).__struct_config__.tag, record.id, record.tenant_id, record.session_id, record.ts)
             assert beside == inside, f"columns say {beside}, the payload {inside}"
+            assert _encode(record) == payload, f"{record} is written otherwise than its struct says: {payload!r}"
             records.append(record)
     return records
 

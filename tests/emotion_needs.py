@@ -25,6 +25,12 @@ def page(event: Event) -> str:
     return getattr(event, "page", "")
 
 
+def place(event: Event) -> tuple[str, str]:
+    """Return what tells the page of a view from others: its kind and its path."""
+    assert isinstance(event, PageView)
+    return event.page, urlsplit(event.url).path
+
+
 def price_hover(event: Event) -> bool:
     return isinstance(event, Hover) and (event.page == "pricing" or "price" in event.element.lower())
 
@@ -143,11 +149,11 @@ def rage(past: Past, used: int) -> list[Event]:
 def back_and_forth(past: Past, used: int) -> list[Event]:
     views: list[tuple[int, Event]] = []
     for at, event in enumerate(past):
-        if isinstance(event, PageView) and (not views or page(views[-1][1]) != event.page):
+        if isinstance(event, PageView) and (not views or place(views[-1][1]) != place(event)):
             views.append((at, event))
     if len(views) < 5 or views[-1][0] != len(past) - 1:
         return []
-    returns = all(page(views[-n][1]) == page(views[-n - 2][1]) for n in (1, 2, 3))
+    returns = all(place(views[-n][1]) == place(views[-n - 2][1]) for n in (1, 2, 3))
     fresh = views[-3][0] >= used and past[-1].ts - views[-3][1].ts <= 60 * S
     return [event for _, event in views[-3:]] if returns and fresh else []
 

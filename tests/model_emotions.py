@@ -10,7 +10,7 @@ Where the contract is silent, this is assumed:
  2. Windows hold both ends: "within 10 s" is ``now.ts - then.ts <= 10,000``, for every event before in the order, also
     if its ``ts`` is ahead. "Over" is ``>``; "up to", "4 s and more", "after 5 s", "0.5 to 2.5 s" take the end in.
  3. A rule, not an emotion, cools down, for each user of a session by himself: it does not fire while ``now.ts -
-    fired.ts <= cooldown``. The cooldown is 10 s for every rule of frustration, 8 s for hesitation's, 5 s for the rest.
+    fired.ts < cooldown``. The cooldown is 10 s for every rule of frustration, 8 s for hesitation's, 5 s for the rest.
  4. When a rule of several events fires, all that it has gathered is used up: the next firing rests on later events
     alone. What completes while the rule cools down, or in a session's first 5 s, fires nothing and uses up nothing.
     Contexts are not gathered and so never used up: the scroll or click before, the page that a view came from, and
@@ -24,7 +24,7 @@ Where the contract is silent, this is assumed:
     later scroll's. Four of them lie within 10 s of each other.
  9. Back and forth: repeated views of one page count as one. A view of the page before the last one is a return (home,
     help, home). The newest three views are all returns (home, help, home, help, home), these three within 60 s.
-    ``page`` tells pages apart here, not ``url``.
+    ``page`` and the path of the ``url`` together tell pages apart: two products are two pages.
 10. Names are compared without regard to case. An element's name contains ``price`` or ``review``, a payment field's one
     of the six words (forms say ``card-number``). A scroll's velocity counts without its sign.
 11. A price hover has no least duration where an exit follows it. The exit intent is on ``pricing``, the hover may be
@@ -52,7 +52,8 @@ Where the contract is silent, this is assumed:
     the top edge. The others (frustration, confusion, three products, skeptical, anxiety) go on. So it stays until the
     session ends.
 23. An observed emotion passes as it is, every time: no cooldown, no age, also after ``complete``.
-24. A rule of one event rests on it; of several, on the newest that it needs, in their order; a timer on what armed it.
+24. What comes after its session's end in the order but not in time is of a session that is over: it shows nothing.
+25. A rule of one event rests on it; of several, on the newest that it needs, in their order; a timer on what armed it.
 """
 
 from collections.abc import Sequence
@@ -176,7 +177,7 @@ def _fire(rule: Rule, events: Sequence[Event], start: int, bought: int) -> list[
         if rule.sale and at > bought:
             break
         needed = rule.needs(events[: at + 1], used)
-        if not needed or (fired is not None and now.ts - fired <= rule.cooldown_ms):
+        if not needed or (fired is not None and now.ts - fired < rule.cooldown_ms):
             continue
         confidence = rule.confidence
         if rule.emotion in PRICE_EMOTIONS:
@@ -236,6 +237,8 @@ def felt_in(log: Sequence[Event]) -> dict[User, list[Felt]]:
             continue
         key = event.tenant_id, event.session_id
         session = open_.get(key)
+        if session and _comes_after_its_end(session, event):
+            continue
         if session and _is_over(session, event):
             over.append(open_.pop(key))
         open_.setdefault(key, []).append(event)
@@ -247,6 +250,10 @@ def felt_in(log: Sequence[Event]) -> dict[User, list[Felt]]:
             mine = [event for event in session if event.user_id == user_id]
             out[User(first.tenant_id, first.session_id, first.ts, user_id)] = felt(mine, first.ts, end)
     return out
+
+
+def _comes_after_its_end(session: Sequence[Event], event: Event) -> bool:
+    return any(isinstance(e, SessionEnded) and event.ts <= e.ts for e in session)
 
 
 def _is_over(session: Sequence[Event], event: Event) -> bool:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from flows.settings import Settings
 
 ConfigOption = Annotated[
@@ -61,6 +63,22 @@ def warn_insecure(settings: "Settings") -> None:
 
     for risk in insecurities(settings):
         say(f"warning: INSECURE: {risk}")
+
+
+def number(value: float | None, digits: int) -> str:
+    """Write a figure, or a dash where there is none.
+
+    >>> number(0.98765, 3), number(None, 3)
+    ('0.988', '-')
+    """
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def table_console() -> "Console":
+    """Return what tables are printed to: as wide as they need where nobody looks, for a pipe has no width."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @contextmanager

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.common import ConfigOption, load_settings, progress, say
+from flows.commands.common import ConfigOption, load_settings, number, progress, say, table_console
+from flows.commands.evaluate_emotions import emotions
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from flows.evaluate.figures import Figures, TypeFigures
     from flows.evaluate.judge import Judgement, Report
     from flows.evaluate.spans import SpanFigures
@@ -22,6 +21,7 @@ app = typer.Typer(help="Measure how good the detectors are.", no_args_is_help=Tr
 
 def register(root: typer.Typer) -> None:
     """Add the commands to the application."""
+    app.command()(emotions)
     root.add_typer(app, name="evaluate")
 
 
@@ -137,14 +137,14 @@ def _print(found: "Figures") -> None:
     from rich import box
     from rich.table import Table
 
-    console = _console()
+    console = table_console()
     table = Table(box=box.SIMPLE_HEAD)
     headings = (
         "type", "truths", "found", "instead", "missed", "recall", "reports", "right", "false", "precision",
         "in 2 ticks", "ticks", "p95", "s", "p95", "false/h",
     )  # fmt: skip
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in (*found.types, found.total):
         table.add_row(*_cells(row))
     console.print(table)
@@ -164,29 +164,16 @@ def _print(found: "Figures") -> None:
 
 def _cells(row: "TypeFigures") -> list[str]:
     return [
-        row.anomaly_type, str(row.truths), str(row.found), str(row.instead), str(row.missed), _number(row.recall, 3),
-        str(row.reports), str(row.right), str(row.false), _number(row.precision, 3), _number(row.prompt, 3),
-        _number(row.delay_ticks_median, 0), _number(row.delay_ticks_p95, 0), _number(row.delay_s_median, 0),
-        _number(row.delay_s_p95, 0), _number(row.false_per_hour, 3),
+        row.anomaly_type, str(row.truths), str(row.found), str(row.instead), str(row.missed), number(row.recall, 3),
+        str(row.reports), str(row.right), str(row.false), number(row.precision, 3), number(row.prompt, 3),
+        number(row.delay_ticks_median, 0), number(row.delay_ticks_p95, 0), number(row.delay_s_median, 0),
+        number(row.delay_s_p95, 0), number(row.false_per_hour, 3),
     ]  # fmt: skip
 
 
 def _print_spans(found: "SpanFigures") -> None:
-    _console().print(
-        f"MASS_EXIT: recall {_number(found.recall, 3)} ({found.found} of {found.spans} spans), "
-        f"precision {_number(found.precision, 3)} ({found.right} right, {found.false} false, {found.repeats} repeats)",
+    table_console().print(
+        f"MASS_EXIT: recall {number(found.recall, 3)} ({found.found} of {found.spans} spans), "
+        f"precision {number(found.precision, 3)} ({found.right} right, {found.false} false, {found.repeats} repeats)",
         markup=False,
     )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _console() -> "Console":
-    import sys
-
-    from rich.console import Console
-
-    # As wide as the table needs where nobody looks: a pipe has no width to fit into.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -11,7 +11,7 @@ from flows.commands.common import ConfigOption
 
 if TYPE_CHECKING:
     from flows.breakdown import Breakdown, Explainable
-    from schemas.outbound import Decision
+    from schemas.outbound import Decision, Intervention
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +32,12 @@ def explain(
     ] = None,
     session: Annotated[
         str | None,
-        typer.Option(metavar="TENANT/SESSION", help="With --at: why a tick was no anomaly, or which; FILE is a log."),
+        typer.Option(
+            metavar="TENANT/SESSION",
+            help="With --at: why a tick was no anomaly, or which; FILE is a log. With DIR: what was felt and done.",
+        ),
     ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="With --session and DIR: of this user alone.")] = None,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="The tick: ms since 1970 UTC, or like 2026-01-31T09:15:05Z.")
     ] = None,
@@ -49,7 +53,15 @@ def explain(
     from flows.breakdown import break_down, conversation
     from flows.settings import load
     from flows.settings.convert import score_config
+    from schemas.outbound import Intervention
 
+    if user is not None and (session is None or at is not None):
+        raise typer.BadParameter("--user goes with --session and a replay's folder", param_hint="--user")
+    if session is not None and at is None and source.is_dir():
+        if record_id is not None or conversation_id is not None:
+            raise typer.BadParameter("--session goes with neither --id nor --conversation", param_hint="--session")
+        _explain_session(source, session, user, as_json)
+        return
     if session is not None or at is not None:
         if session is None or at is None or record_id is not None or conversation_id is not None:
             raise typer.BadParameter("--session and --at go together, and with a log alone", param_hint="--session")
@@ -65,11 +77,56 @@ def explain(
         else:
             _list(decisions)
         return
-    found = break_down(_record(source, record_id), score_config(load(config).engagement))
+    record = _record(source, record_id)
+    if source.is_dir() and isinstance(record, Intervention):
+        _explain_intervention(source, record, config, as_json)
+        return
+    found = break_down(record, score_config(load(config).engagement))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(found)
+
+
+def _explain_intervention(folder: Path, record: "Intervention", config: Path | None, as_json: bool) -> None:
+    import msgspec
+
+    from flows.chain import chain, lines_of
+    from flows.settings import load
+    from operators.interventions.reading import FOLDER
+    from operators.interventions.rules import read_rules
+
+    found = chain(folder, record, read_rules(load(config).interventions.rules or FOLDER))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    typer.echo(f"intervention {record.intervention} in {record.tenant_id}/{record.session_id} at {_iso(record.ts)}")
+    for what, line in lines_of(found):
+        typer.echo(f"{what:>10}  {line}")
+
+
+def _explain_session(folder: Path, session: str, user: str | None, as_json: bool) -> None:
+    import msgspec
+
+    from flows.chain import line_of, story
+
+    steps = story(folder, *_tenant_and_session(session), user)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(steps)).decode())
+        return
+    for step in steps:
+        typer.echo(f"{_iso(step.ts)}  {line_of(step)}")
+
+
+def _tenant_and_session(text: str) -> tuple[str, str]:
+    tenant, slash, name = text.partition("/")
+    if not slash:
+        raise typer.BadParameter("expected TENANT/SESSION", param_hint="--session")
+    return tenant, name
+
+
+def _iso(ts: int) -> str:
+    return datetime.fromtimestamp(ts / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _explain_tick(log: Path, session: str, at: str, config: Path | None, as_json: bool) -> None:
@@ -79,9 +136,7 @@ def _explain_tick(log: Path, session: str, at: str, config: Path | None, as_json
     from flows.settings import load
     from flows.settings.convert import conductor_config
 
-    tenant, slash, name = session.partition("/")
-    if not slash:
-        raise typer.BadParameter("expected TENANT/SESSION", param_hint="--session")
+    tenant, name = _tenant_and_session(session)
     found = retrace([str(log)], tenant, name, _moment(at), conductor_config(load(config)))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
@@ -128,7 +183,7 @@ def _print(found: "Breakdown") -> None:
 
     from operators.chat.routing import told
 
-    when = datetime.fromtimestamp(found.ts / 1000, UTC).isoformat(timespec="milliseconds")
+    when = _iso(found.ts)
     # As wide as the table needs where nobody looks: a pipe has no width to fit into.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     whose = "/".join(filter(None, (found.tenant_id, found.session_id)))  # a calibration belongs to no session

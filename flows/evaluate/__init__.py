@@ -1,6 +1,7 @@
-"""How good the anomaly detector is: its reports held against the lab's labels, or against labelled spans of real logs.
+"""How good the detectors are: what they told held against generated truth, or against labelled spans of real logs.
 
-Definitions, for sessions of the lab (its labels are made in ``flows.generate.lab.labels``):
+Emotions are judged in ``emotions``. For anomalies the definitions are, in sessions of the lab (whose labels are made in
+``flows.generate.lab.labels``):
 
 - A *truth* is a type that is wanted in an episode. It is *found* by the first report of its type at a tick at which
   that is open in the episode; *instead*, if the first report there is of a type ahead in the contract's order, where

@@ -1,4 +1,4 @@
-"""Plays a lab through the whole conductor flow, as ``attune replay`` does, and collects what an evaluation needs."""
+"""Plays a scenario through the whole conductor flow, as ``attune replay`` does, for an evaluation."""
 
 import tempfile
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import msgspec
 
 from flows.conductor import ConductorConfig
 from flows.evaluate import read
+from flows.evaluate.jitter import delayed
 from flows.evaluate.judge import Report
 from flows.generate import SCENARIOS, Plan
 from flows.generate.lab.episodes import LabTruth
@@ -57,19 +58,37 @@ def play(
     scenario: str, plan: Plan, folder: Path, config: ConductorConfig, workers: int, generating: Told, replaying: Told
 ) -> Outcome:
     """Generate a lab into ``folder``, replay it there, and read what came of it; both steps tell their progress."""
+    labels, out = produce(scenario, plan, folder, config, workers, generating, replaying)
+    return Outcome(cast(LabTruth, labels), read.reports(topic(out, "anomaly")), topic(out, "engagement"))
+
+
+def produce(
+    scenario: str,
+    plan: Plan,
+    folder: Path,
+    config: ConductorConfig,
+    workers: int,
+    generating: Told,
+    replaying: Told,
+    jitter_ms: float = 0.0,
+) -> tuple[msgspec.Struct, Path]:
+    """Generate a scenario into ``folder`` and replay it there; return its truth and the folder of the records.
+
+    ``jitter_ms``: every event is delivered up to so much later than it happens.
+    """
     traffic = SCENARIOS[scenario].make(plan)
     events = folder / EVENTS
     with events.open("wb") as stream:
         to, count = Lines(stream), 0
-        for batch in batches(traffic.events()):
+        for batch in batches(delayed(traffic.events(), jitter_ms, plan.seed) if jitter_ms else traffic.events()):
             to.send(batch)
             count += len(batch)
             generating(batch[-1].ts - plan.start_ts, traffic.end_ts - plan.start_ts, f"{count:,} events")
-    labels = cast(LabTruth, traffic.truth())
-    (folder / LABELS).write_bytes(msgspec.json.encode(labels) + b"\n")
+    truth = traffic.truth()
+    (folder / LABELS).write_bytes(msgspec.json.encode(truth) + b"\n")
     out = folder / "out"
     replay([str(events)], out, workers, config, lambda done, phase: replaying(done, count, f"{done:,} events, {phase}"))
-    return Outcome(labels, read.reports(topic(out, "anomaly")), topic(out, "engagement"))
+    return truth, out
 
 
 def topic(folder: Path, kind: str) -> Path:

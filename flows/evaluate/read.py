@@ -1,4 +1,4 @@
-"""Reads what an evaluation needs from files: reports, labels, spans, and the scores of the sessions to be drawn."""
+"""Reads what an evaluation needs from files: records, truths, spans, and the scores of the sessions to be drawn."""
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -9,8 +9,9 @@ import msgspec
 from flows.evaluate.judge import Key, Report
 from flows.evaluate.spans import Span
 from flows.generate.lab.episodes import LabTruth
+from flows.generate.visitors.truth import VisitorsTruth
 from schemas.errors import ConfigError
-from schemas.outbound import Anomaly, Contributions
+from schemas.outbound import Anomaly, Contributions, Emotion, Intervention
 
 T = TypeVar("T")
 
@@ -41,6 +42,21 @@ def reports(path: Path) -> list[Report]:
         for record in _lines(path, Anomaly)
         if record.state == "raised"
     ]
+
+
+def emotions(path: Path) -> list[Emotion]:
+    """Return the records of a file of ``attune.emotions.v1``."""
+    return list(_lines(path, Emotion))
+
+
+def interventions(path: Path) -> list[Intervention]:
+    """Return the records of a file of ``attune.interventions.v1``."""
+    return list(_lines(path, Intervention))
+
+
+def visitors(path: Path) -> VisitorsTruth:
+    """Return the truth that ``attune generate --scenario visitors`` wrote beside its events."""
+    return _whole(path, VisitorsTruth, "the truth about visitors (attune generate --scenario visitors writes it)")
 
 
 def labels(path: Path) -> LabTruth:

@@ -9,8 +9,8 @@ from operators.chat.answers import ChatConfig
 from operators.chat.config import Wanted
 from operators.config import NEVER, ScoreConfig, Weights, WindowConfig
 from operators.emotions.rules import Rules, read_rules
+from operators.interventions.config import InterventionConfig
 from operators.interventions.reading import FOLDER
-from operators.interventions.shard import InterventionConfig
 
 EMOTIONS_FILE: Final = "emotions.toml"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from flows.settings.convert import conductor_config, ms
+from flows.settings.convert import conductor_config, emotion_rules, ms
 from flows.settings.gateway import Gateway, TokenKey
 from flows.settings.model import Database, Kafka, Settings
 from flows.settings.secrecy import mask_text
@@ -36,7 +36,7 @@ def check(settings: Settings) -> None:
     gateway = settings.gateway
     made: Iterable[Callable[[], object]] = (
         lambda: conductor_config(settings),
-        lambda: read_interventions(settings.interventions.rules or FOLDER),
+        lambda: _check_rules(settings),
         lambda: source_config(settings.kafka, inbound_topics(settings.kafka)),
         lambda: sink_config(settings.kafka),
         lambda: gateway_config(gateway),
@@ -55,6 +55,15 @@ def check(settings: Settings) -> None:
             faults.append(str(error))
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
+
+
+def _check_rules(settings: Settings) -> None:
+    """Check what is done about emotions; which there are is not checked where their own rules can't be read."""
+    try:
+        rules = emotion_rules(settings)
+    except ConfigError:  # told with the conductor's
+        rules = None
+    read_interventions(settings.interventions.rules or FOLDER, rules.emotions if rules else None)
 
 
 def gateway_config(gateway: Gateway) -> GatewayConfig:

@@ -107,7 +107,7 @@ def read_tenants(path: Path | None, rules: Path | None = None) -> Tenants:
         changes = {key: value for key, value in _table(_table(tree, DEFAULTS), CHAT).items() if key != AGENTS}
         default = overlay(default, changes, f"{DEFAULTS}.{CHAT}")
     except ConfigError as error:
-        faults.append(str(error))
+        faults += str(error).splitlines()
     entries = {tenant: _table(_table(tree, TENANTS), tenant) for tenant in _table(tree, TENANTS)}
     policies = Policies()
     try:

@@ -233,33 +233,54 @@ def overlay(base: T, changes: Mapping[str, Any], where: str) -> T:
     """Return ``base`` (a dataclass) with the given keys changed, tables within tables.
 
     Raises:
-        ConfigError: a key is unknown or a value does not fit; ``where`` stands before the key.
+        ConfigError: keys are unknown or values do not fit: all of them; ``where`` stands before the key.
 
     >>> overlay(Levels(), {"high": 0.9}, "acme.levels")
     Levels(high=0.9, medium=0.6, low=0.4)
     """
     known = {f.name: f for f in fields(base)}  # type: ignore[arg-type]  # a dataclass, which a TypeVar can't say
     values: dict[str, Any] = {}
+    faults: list[str] = []
     for key, value in changes.items():
+        name = f"{where}.{key}"
         if key not in known:
-            raise ConfigError(f"{where}.{key}: unknown; expected one of {', '.join(known)}")
-        now = getattr(base, key)
-        if is_dataclass(now):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{where}.{key}: expected a table, got {value!r}")
-            values[key] = overlay(now, value, f"{where}.{key}")
+            faults.append(f"{name}: unknown; expected one of {', '.join(known)}")
+        elif not is_dataclass(now := getattr(base, key)):
+            try:
+                values[key] = msgspec.convert(value, known[key].type)
+            except msgspec.ValidationError as error:
+                faults.append(_misfit(error, name))
+        elif not isinstance(value, Mapping):
+            faults.append(f"{name}: expected a table, got {value!r}")
         else:
-            values[key] = value
+            try:
+                values[key] = overlay(now, value, name)
+            except ConfigError as error:
+                faults += str(error).splitlines()
+    if faults:
+        raise ConfigError("\n".join(faults))
+    checked = {f: getattr(base, f) for f in known} | values
+    nested = {f: v for f, v in checked.items() if is_dataclass(v)}
     try:
-        checked = {f: getattr(base, f) for f in known} | values
-        plain = {f: v for f, v in checked.items() if not is_dataclass(v)}
-        nested = {f: v for f, v in checked.items() if is_dataclass(v)}
-        # Tables are checked already; converting checks the other values, and this table's own rule.
-        converted = msgspec.convert(plain | {f: msgspec.to_builtins(v) for f, v in nested.items()}, type(base))
+        # Each value fits by now; converting asks the table's own rule about all of them.
+        converted = msgspec.convert({f: msgspec.to_builtins(v) for f, v in checked.items()}, type(base))
         return replace(converted, **nested)  # type: ignore[type-var]  # as above
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
-        raise ConfigError(f"{where}{path.strip('`')}: {what}") from error
+        raise ConfigError(_misfit(error, where)) from error
+
+
+def _misfit(error: msgspec.ValidationError, where: str) -> str:
+    what, _, path = str(error).partition(" - at `$")
+    return f"{where}{path.strip('`')}: {what}"
+
+
+def _tried(base: T, changes: Mapping[str, Any], where: str, faults: list[str]) -> T:
+    """Return the overlay; what is below it where that has faults, which are added to the others."""
+    try:
+        return overlay(base, changes, where)
+    except ConfigError as error:
+        faults += str(error).splitlines()
+        return base
 
 
 class PolicySource(Protocol):
@@ -293,23 +314,19 @@ class Policies:
         self.default = default or Policy()
         self._tenants: dict[str, Policy] = {}
         self._agents: dict[tuple[str, str], Policy] = {}
-        faults = []
+        faults: list[str] = []
         for tenant, entry in (overrides or {}).items():
-            try:
-                self._add(tenant, entry, where(tenant))
-            except ConfigError as error:
-                faults.append(str(error))
+            own = {key: value for key, value in entry.items() if key != AGENTS}
+            policy = self._tenants[tenant] = _tried(self.default, own, where(tenant), faults)
+            agents = entry.get(AGENTS, {})
+            if not isinstance(agents, Mapping) or not all(isinstance(changes, Mapping) for changes in agents.values()):
+                faults.append(f"{where(tenant)}.{AGENTS}: expected a table for each agent, got {agents!r}")
+                continue
+            for agent, changes in agents.items():
+                named = f"{where(tenant)}.{AGENTS}.{agent}"
+                self._agents[tenant, agent] = _tried(policy, changes, named, faults)
         if faults:
             raise ConfigError("\n".join(faults))
-
-    def _add(self, tenant: str, entry: Mapping[str, Any], where: str) -> None:
-        own = {key: value for key, value in entry.items() if key != AGENTS}
-        policy = self._tenants[tenant] = overlay(self.default, own, where)
-        agents = entry.get(AGENTS, {})
-        if not isinstance(agents, Mapping) or not all(isinstance(changes, Mapping) for changes in agents.values()):
-            raise ConfigError(f"{where}.{AGENTS}: expected a table for each agent, got {agents!r}")
-        for agent, changes in agents.items():
-            self._agents[tenant, agent] = overlay(policy, changes, f"{where}.{AGENTS}.{agent}")
 
     def of(self, tenant: str, agent: str) -> Policy:
         """Return the policy of an agent."""

@@ -6,12 +6,17 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from operators.chunk import SEPARATOR, Chunk
+from operators.config import NEVER
 from operators.emotions.alarms import Alarms
 from operators.emotions.wanted import Wanted
-from operators.interventions.cues import Cue
+from operators.interventions.cues import EFFECT_MS, Cue, Scored
+from operators.presence import LONG_AGO
 
 AT_EVENT: Final = 1 << 62
 """Behind all times at which something becomes due at an event's place."""
+
+NEVER_ENDED: Final = (NEVER, LONG_AGO)
+"""Start and end of a session that has not ended."""
 
 
 class Place(NamedTuple):
@@ -25,15 +30,15 @@ class Place(NamedTuple):
 class Stream:
     """What is kept of a partition.
 
-    ``ended`` are its sessions that ended lately: some of their ticks are to come. No session is over by silence before
-    ``idle_at``.
+    ``ended`` are start and end of its sessions that ended lately: some of their ticks are to come. No session is over
+    by silence before ``idle_at``.
     """
 
     clock: int = 0
     swept: int = 0
     alarms: Alarms = field(default_factory=Alarms)
     wanted: Wanted = field(default_factory=Wanted)
-    ended: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, tuple[int, int]] = field(default_factory=dict)
     idle_at: int = 0
 
 
@@ -46,11 +51,14 @@ class Course:
         self.ended: dict[str, int] = {}
         self.gone: dict[str, None] = {}
         self._told: list[tuple[int, int, bool, Cue]] = []
+        self._wanted: dict[tuple[str, int], Place] = {}
         self._sessions: dict[str, int] | None = None
 
-    def tell(self, place: Place, cue: Cue, *, by_event: bool = True) -> None:
-        """Tell a cue at its place; what became due there comes before what the event itself tells."""
-        self._told.append((*place, by_event, cue))
+    def tell(self, place: Place, cue: Cue, *, first: bool | None = None) -> None:
+        """Tell a cue at its place; what became due by then comes ``first``, then what the event there tells."""
+        if first is None:
+            first = place.due != AT_EVENT
+        self._told.append((*place, not first, cue))
 
     def in_order(self) -> list[Cue]:
         """Return what was told."""
@@ -63,6 +71,23 @@ class Course:
     def time_at(self, place: int) -> int:
         """Return the stream time at an event; behind the last, that after the chunk."""
         return int(self.chunk.stream_time[place]) if place < len(self.chunk) else self.chunk.clock
+
+    def time_of(self, place: Place) -> int:
+        """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
+        return min(place.due, self.time_at(place.at))
+
+    def want(self, place: Place, key: str, tick: int, since: int) -> None:
+        """Want a score at a tick and 60 s later, because of what is told at a place."""
+        self.stream.wanted.add(key, tick, since)
+        for when in (tick, tick + EFFECT_MS):
+            self._wanted[key, when] = place
+
+    def scored(self, place: Place, key: str, tick: int, score: float | None, *, first: bool | None = None) -> None:
+        """Tell a score that was wanted; never before what it was wanted for."""
+        since = self._wanted.get((key, tick), place)
+        if since > place:
+            place, first = since, None
+        self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
 
     def session_of(self, key: str) -> int | None:
         """Return the chunk's number of a session, if it has events in it."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from operators.chunk import Chunk, Reply
 from operators.columns import Flags, Int64s
-from operators.config import WindowConfig
+from operators.config import PANE_MS, WindowConfig
 from operators.emotions.alarms import Alarms
-from operators.emotions.course import AT_EVENT, Course, Place, Stream, parts, session_key
+from operators.emotions.course import AT_EVENT, NEVER_ENDED, Course, Place, Stream, parts, session_key
 from operators.emotions.matcher import Matcher
 from operators.emotions.patterns import OBSERVED
 from operators.emotions.records import emotion, observed
@@ -23,7 +23,7 @@ from operators.emotions.sessions import Boundary, Sessions, Turn
 from operators.emotions.state import Remembered, pack, unpack
 from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
-from operators.interventions.cues import EFFECT_MS, Answer, Cue, Felt, Over, Scored, Seen, covering_tick
+from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
 from operators.settle import Closed
 from schemas.inbound import MAX_TS, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
@@ -91,10 +91,16 @@ class Diagnosis:
     def _events(self, course: Course, accepted: Flags | None) -> None:
         """Go through what has to be looked at one by one, in order."""
         chunk = course.chunk
-        places = np.arange(len(chunk)) if accepted is None else np.flatnonzero(accepted)
+        flags = np.ones(len(chunk), np.bool_) if accepted is None else accepted.copy()
+        if course.stream.ended:
+            # What is of a session that is over already, and was only late in coming.
+            over = [course.stream.ended.get(key, NEVER_ENDED)[1] for key in chunk.sessions]
+            flags &= chunk.ts > np.array(over, np.int64)[chunk.session]
+        places = np.flatnonzero(flags)
         rows = self._sessions.rows(chunk, places)
-        boundaries = self._sessions.boundaries(chunk, places, rows, self._config)
-        for step in self._steps(chunk, accepted, places, boundaries):
+        boundaries, stray = self._sessions.boundaries(chunk, places, rows, self._config)
+        flags[stray] = False
+        for step in self._steps(chunk, flags, np.flatnonzero(flags), boundaries):
             if step.what is _What.REPLY:
                 self._reply(course, chunk.replies[step.item])
                 continue
@@ -115,11 +121,14 @@ class Diagnosis:
             else:
                 self._over_by_event(course, key, at, start)
         self._sessions.took(chunk, places, rows)
+        if len(places):
+            idle_at = int(chunk.ts[places].min()) + self._config.session_timeout_ms
+            course.stream.idle_at = min(course.stream.idle_at, idle_at)
         self._sessions.remove(np.array([self._sessions.row_by_key[key] for key in course.gone], np.int64))
 
-    def _steps(self, chunk: Chunk, accepted: Flags | None, places: Int64s, boundaries: list[Boundary]) -> list[_Step]:
+    def _steps(self, chunk: Chunk, flags: Flags, places: Int64s, boundaries: list[Boundary]) -> list[_Step]:
         watched = enumerate(chunk.watched.at)
-        steps = [_Step(at, _What.WATCHED, i) for i, at in watched if accepted is None or accepted[at]]
+        steps = [_Step(at, _What.WATCHED, i) for i, at in watched if flags[at]]
         more = [
             _Step(boundary.place, _What.ENDS if boundary.turn is Turn.END else _What.OPENS, i)
             for i, boundary in enumerate(boundaries)
@@ -146,7 +155,7 @@ class Diagnosis:
         """Take an event that some rule asks for."""
         chunk, at = course.chunk, step.place
         event, mask = chunk.watched.events[step.item], chunk.watched.masks[step.item]
-        visitor = self._visitor(key, int(chunk.user[at]), event.user_id, event.ts)
+        visitor = self._visitor(key, int(chunk.user[at]), event.user_id)
         if visitor.is_repeat(event.event_id, event.ts, self._config.lateness_ms):
             return
         stream_time = int(chunk.stream_time[at])
@@ -154,10 +163,10 @@ class Diagnosis:
             self._wake(course, key, visitor, max(stream_time - self._config.stream_delay_ms, event.ts - 1), start, at)
         if mask == OBSERVED:
             self._matcher.hear(visitor, event.ts)
-            self._tell(course, key, (observed(event),), stream_time, Place(at, AT_EVENT))
+            self._tell(course, key, Place(at, AT_EVENT), observed(event))
         elif shown := self._matcher.feed(visitor, event, mask, start):
-            emotions = tuple(emotion(key, visitor.user_id, found) for found in shown)
-            self._tell(course, key, emotions, stream_time, Place(at, AT_EVENT))
+            emotions = (emotion(key, visitor.user_id, found) for found in shown)
+            self._tell(course, key, Place(at, AT_EVENT), *emotions)
         self._wait(course.stream, key, visitor)
 
     def _hear(self, course: Course, at: int, key: str, start: int) -> None:
@@ -170,37 +179,26 @@ class Diagnosis:
             self._matcher.hear(visitor, ts)
             self._wait(course.stream, key, visitor)
 
-    def _visitor(self, key: str, digest: int, user_id: str, ts: int) -> Visitor:
-        """Return what is known of a user; what is older than any rule's memory counts as forgotten, swept or not."""
+    def _visitor(self, key: str, digest: int, user_id: str) -> Visitor:
         of_session = self._visitors.get(key)
         if of_session is None:
             of_session = self._visitors[key] = {}
         visitor = of_session.get(digest)
         if visitor is None:
             visitor = of_session[digest] = Visitor(user_id, digest)
-        elif ts - visitor.last > self._matcher.memory_ms and not visitor.waits:
-            visitor = of_session[digest] = Visitor(user_id, digest, settled=visitor.settled)
         return visitor
 
     def _reply(self, course: Course, reply: Reply) -> None:
         event = reply.event
         if isinstance(event, InterventionApproval):
             key = session_key(event.tenant_id, event.session_id)
-            self._want(course, key, covering_tick(event.ts), event.ts, Place(reply.at, reply.stream_time))
+            course.want(Place(reply.at, reply.stream_time), key, covering_tick(event.ts), event.ts)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
-        course.tell(Place(reply.at, reply.stream_time), answer)
+        course.tell(Place(reply.at, reply.stream_time), answer, first=False)
 
-    def _tell(self, course: Course, key: str, emotions: tuple[Emotion, ...], stream_time: int, place: Place) -> None:
-        course.tell(place, Felt(emotions, stream_time))
-        self._want(course, key, covering_tick(emotions[0].ts), emotions[0].ts, place)
-
-    def _want(self, course: Course, key: str, tick: int, since: int, place: Place) -> None:
-        """Want a score at a tick and 60 s later; of a session that does not live it is known that there is none."""
-        if key in self._sessions.row_by_key and key not in course.gone:
-            course.stream.wanted.add(key, tick, since)
-        else:
-            for when in (tick, tick + EFFECT_MS):
-                course.tell(place, _scored(course, key, when, None))
+    def _tell(self, course: Course, key: str, place: Place, *emotions: Emotion) -> None:
+        course.tell(place, Felt(emotions, course.time_of(place)))
+        course.want(place, key, covering_tick(emotions[0].ts), emotions[0].ts)
 
     # What has failed to follow.
 
@@ -219,8 +217,7 @@ class Diagnosis:
         for shown in self._matcher.wake(visitor, until, start):
             due = shown.ts + self._config.stream_delay_ms
             place = course.place_of(due) if at is None else min(at, course.place_of(due))
-            told = (emotion(key, visitor.user_id, shown),)
-            self._tell(course, key, told, course.time_at(place), Place(place, due))
+            self._tell(course, key, Place(place, due), emotion(key, visitor.user_id, shown))
 
     def _ring(self, course: Course, reached: int) -> None:
         for alarm in list(course.stream.alarms.ring(reached)):
@@ -246,13 +243,14 @@ class Diagnosis:
 
     def _free(self, course: Course, key: str, ended: int, start: int, until: int, place: Place) -> None:
         """Tell what has failed to follow until then and that the session is over, and free what was kept of it."""
+        last = ended if place.due == AT_EVENT else ended - 1  # what comes at the very end of a silence begins anew
         for visitor in self._waiting.pop(key, {}).values():
             self._wake(course, key, visitor, until, start, place.at)
         self._visitors.pop(key, None)
-        course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_at(place.at)))
+        course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_of(place)))
         for tick in course.stream.wanted.over(key, ended):
-            course.tell(place, _scored(course, key, tick, None))
-        course.stream.ended[key] = ended
+            course.scored(place, key, tick, None)
+        course.stream.ended[key] = (start, last)
         course.ended[key] = place.at
 
     def _end_idle(self, course: Course, reached: int) -> None:
@@ -266,22 +264,14 @@ class Diagnosis:
         sessions.remove(rows)
 
     def _sweep(self, partition: int, clock: int) -> None:
-        """Free what no rule can need any more; all of it counts as forgotten already."""
+        """Free what no rule can need any more of those who do nothing."""
         oldest = clock - self._config.stream_delay_ms - self._matcher.memory_ms
-        for key in list(self._visitors):
+        for key, of_session in self._visitors.items():
             row = self._sessions.row_by_key.get(key)
-            if row is None or self._sessions.partition[row] != partition:
-                continue
-            kept = {}
-            for digest, visitor in self._visitors[key].items():
-                if visitor.last >= oldest or visitor.waits:
-                    kept[digest] = visitor
-                elif visitor.settled:
-                    kept[digest] = Visitor(visitor.user_id, digest, visitor.last, settled=True)
-            if kept:
-                self._visitors[key] = kept
-            else:
-                del self._visitors[key]
+            if row is not None and self._sessions.partition[row] == partition:
+                for visitor in of_session.values():
+                    if visitor.last < oldest:
+                        visitor.forget()
 
     # What ticks tell.
 
@@ -292,15 +282,25 @@ class Diagnosis:
             key = session_key(anomaly.tenant_id, anomaly.session_id)
             place = self._tick_place(course, noticed.accepted, key, anomaly.ts)
             # Of a session that is known to be over nothing is to be mended, although its last ticks are still to come.
-            if anomaly.ts > stream.ended.get(key, -1) or place.at < course.ended.get(key, 0):
-                course.tell(place, Seen(anomaly, course.time_at(place.at)), by_event=False)
+            _, ended = stream.ended.get(key, NEVER_ENDED)
+            if anomaly.ts > ended or place.at < course.ended.get(key, 0):
+                course.tell(place, Seen(anomaly, course.time_of(place)), first=True)
         for key, tick, score in stream.wanted.take(noticed.closed, self._waiting):
-            place = self._tick_place(course, noticed.accepted, key, tick)
-            course.tell(place, _scored(course, key, tick, score), by_event=False)
+            course.scored(self._tick_place(course, noticed.accepted, key, tick), key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):
             place = self._tick_place(course, noticed.accepted, key, tick)
-            course.tell(place, _scored(course, key, tick, 0.0), by_event=False)
-        stream.ended = {key: ended for key, ended in stream.ended.items() if ended > reached}
+            course.scored(place, key, tick, 0.0 if self._lived(stream, key, tick) else None, first=True)
+        stream.ended = {
+            key: (start, ended) for key, (start, ended) in stream.ended.items() if ended > reached - PANE_MS
+        }
+
+    def _lived(self, stream: Stream, key: str, tick: int) -> bool:
+        """Return whether a session lived at a tick that was not closed for it, because nothing went on."""
+        row = self._sessions.row_by_key.get(key)
+        if row is not None and self._sessions.start[row] <= tick:
+            return True
+        start, ended = stream.ended.get(key, NEVER_ENDED)
+        return start <= tick <= ended
 
     def _tick_place(self, course: Course, accepted: Flags | None, key: str, tick: int) -> Place:
         """Return where a tick became due: by stream time, or before that by the session's watermark."""
@@ -355,13 +355,11 @@ class Diagnosis:
             diagnosis._streams[partition] = Stream(clock, found.swept[partition], Alarms(), wanted, ended)
         for key, visitors in found.visitors.items():
             if found.rules != rules.digest:
-                visitors = [Visitor(v.user_id, v.digest, v.last, settled=True) for v in visitors if v.settled]  # noqa: PLW2901
+                for visitor in visitors:
+                    visitor.forget()
+                    visitor.turned = {}
             diagnosis._visitors[key] = {visitor.digest: visitor for visitor in visitors}
             stream = diagnosis._streams[int(sessions.partition[sessions.row_by_key[key]])]
             for visitor in visitors:
                 diagnosis._wait(stream, key, visitor)
         return diagnosis
-
-
-def _scored(course: Course, key: str, tick: int, score: float | None) -> Scored:
-    return Scored(*parts(key), tick, score, course.chunk.clock)

@@ -1,5 +1,6 @@
 """When the sessions of a shard began and when something last came of them, in the order of their partitions."""
 
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import Any, ClassVar, NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.chunk import Chunk
-from operators.columns import Int64s, first_of_runs
+from operators.columns import Int32s, Int64s, first_of_runs
 from operators.config import NEVER, WindowConfig
 from operators.kinds import IS_END
 from operators.lateness import running_maximum
@@ -57,31 +58,47 @@ class Sessions(Keyed):
             self.start[rows[new]] = first[new]
         return rows
 
-    def boundaries(self, chunk: Chunk, places: Int64s, rows: Int64s, config: WindowConfig) -> list[Boundary]:
-        """Return where sessions that were there before a chunk, or began in it, end and are followed by others."""
+    def boundaries(
+        self, chunk: Chunk, places: Int64s, rows: Int64s, config: WindowConfig
+    ) -> tuple[list[Boundary], list[int]]:
+        """Return where sessions that were there before a chunk, or began in it, end and are followed by others.
+
+        Beside them, the places of what came after its session's end but does not lie behind it in time.
+        """
         if not len(places):
-            return []
+            return [], []
         session, ts = chunk.session[places], chunk.ts[places]
         ends = IS_END[chunk.kind[places]]
         last = self.last[rows]
         known = last[last != LONG_AGO]
         earliest = min(int(ts.min()), int(known.min(initial=ts.max())))
-        if not ends.any() and int(ts.max()) - earliest < config.session_timeout_ms:
-            return []
+        found: list[Boundary] = []
+        stray: list[int] = []
+        if int(ts.max()) - earliest >= config.session_timeout_ms:
+            found = self._after_silence(places, session, ts, last, config.session_timeout_ms)
+        for number in np.unique(session[ends]).tolist():
+            mine = np.flatnonzero(session == number)
+            found = [boundary for boundary in found if chunk.session[boundary.place] != number]
+            found += _of_ended(
+                zip(places[mine].tolist(), ts[mine].tolist(), ends[mine].tolist(), strict=True),
+                int(last[number]),
+                config.session_timeout_ms,
+                stray,
+            )
+        return found, stray
+
+    def _after_silence(
+        self, places: Int64s, session: Int32s, ts: Int64s, last: Int64s, timeout_ms: int
+    ) -> list[Boundary]:
         order = np.argsort(session, kind="stable")
-        of, when, is_end = session[order], ts[order], ends[order]
+        of, when = session[order], ts[order]
         first = first_of_runs(of)
         reached = np.roll(running_maximum(of, when), 1)
         reached[first] = last[of[first]]
-        follows = np.roll(is_end, 1) & ~first
-        idle = ~follows & (reached != LONG_AGO) & (when - reached >= config.session_timeout_ms)
-        found = [Boundary(int(places[order[i]]), Turn.AFTER_END, 0) for i in np.flatnonzero(follows).tolist()]
-        found += [
-            Boundary(int(places[order[i]]), Turn.AFTER_SILENCE, int(reached[i]) + config.session_timeout_ms)
+        idle = (reached != LONG_AGO) & (when - reached >= timeout_ms)
+        return [
+            Boundary(int(places[order[i]]), Turn.AFTER_SILENCE, int(reached[i]) + timeout_ms)
             for i in np.flatnonzero(idle).tolist()
-        ]
-        return found + [
-            Boundary(int(places[order[i]]), Turn.END, int(when[i])) for i in np.flatnonzero(is_end).tolist()
         ]
 
     def took(self, chunk: Chunk, places: Int64s, rows: Int64s) -> None:
@@ -98,3 +115,23 @@ class Sessions(Keyed):
         mine = np.flatnonzero((self.start != NO_START) & (self.partition == partition))
         over = self.last[mine] + config.session_timeout_ms
         return mine[over <= until], int(over[over > until].min(initial=NEVER))
+
+
+def _of_ended(
+    events: Iterable[tuple[int, int, bool]], last: int, timeout_ms: int, stray: list[int]
+) -> Iterator[Boundary]:
+    """Yield the boundaries of a session some of whose events (place, ts, whether it says so) end it."""
+    ended: int | None = None
+    for place, ts, ends in events:
+        if ended is not None and ts <= ended:
+            stray.append(place)
+            continue
+        if ended is not None:
+            yield Boundary(place, Turn.AFTER_END, 0)
+            ended = None
+        elif last != LONG_AGO and ts - last >= timeout_ms:
+            yield Boundary(place, Turn.AFTER_SILENCE, last + timeout_ms)
+        last = max(last, ts)
+        if ends:
+            yield Boundary(place, Turn.END, ts)
+            ended = ts

@@ -26,7 +26,7 @@ class Remembered(msgspec.Struct):
     swept: dict[int, int] = msgspec.field(default_factory=dict)
     wanted: dict[int, dict[str, dict[int, int]]] = msgspec.field(default_factory=dict)
     kept: dict[int, dict[str, dict[int, float]]] = msgspec.field(default_factory=dict)
-    ended: dict[int, dict[str, int]] = msgspec.field(default_factory=dict)
+    ended: dict[int, dict[str, tuple[int, int]]] = msgspec.field(default_factory=dict)
 
 
 class _Version(msgspec.Struct):

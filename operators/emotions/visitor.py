@@ -52,3 +52,8 @@ class Visitor(msgspec.Struct, array_like=True, gc=False):
                 del seen[next(iter(seen))]
         seen[event_id] = ts
         return False
+
+    def forget(self) -> None:
+        """Forget what is on its way to a rule; where the user is, and whether he has ordered, stays."""
+        self.seen, self.marks, self.steps, self.shown, self.waits = {}, {}, {}, {}, {}
+        self.bursts = []

@@ -3,15 +3,33 @@
 from hashlib import blake2b
 from typing import Final, Literal
 
-from operators.interventions.cues import EFFECT_MS
+from prometheus_client import Counter
+
+from operators.deadletters import dead_letter
+from operators.interventions.cues import EFFECT_MS, Answer
 from operators.interventions.governor import Candidate
 from operators.interventions.state import Known
 from operators.records import plain
 from schemas.inbound import MAX_TS, InterventionOutcome
-from schemas.outbound import Anomaly, Emotion, Intervention, InterventionEffect, Outcome, Trigger
+from schemas.outbound import (
+    Anomaly,
+    DeadLetter,
+    Detail,
+    Emotion,
+    Intervention,
+    InterventionEffect,
+    Outcome,
+    Trigger,
+)
 
 LONGEST: Final = 1024
 """Characters of an id, at most."""
+
+_DECIDED: Final = Counter(
+    "attune_interventions_total",
+    "Interventions and changes of their status, by intervention, status and reason",
+    ["intervention", "status", "reason"],
+)
 
 
 def about(trigger: Emotion | Anomaly) -> str:
@@ -75,37 +93,41 @@ def intervention(
     )
 
 
+def counted(record: Intervention) -> Intervention:
+    """Return the record, counted by what it says."""
+    _DECIDED.labels(record.intervention, record.status, record.reason or "").inc()
+    return record
+
+
 def outcome(event: InterventionOutcome, known: Known) -> Outcome:
     """Return the record of what became of an intervention."""
-    record = known.record
-    head = f"{plain(record.tenant_id)}/{plain(record.session_id)}/{event.ts}/outcome"
+    head = f"{plain(event.tenant_id)}/{plain(event.session_id)}/{event.ts}/outcome"
     return Outcome(
-        id=_short(f"{record.id}/outcome/{event.event_id}", head),
-        tenant_id=record.tenant_id,
-        session_id=record.session_id,
+        id=_short(f"{event.intervention_id}/outcome/{event.event_id}", head),
+        tenant_id=event.tenant_id,
+        session_id=event.session_id,
         ts=event.ts,
-        intervention_id=record.id,
-        intervention=record.intervention,
+        intervention_id=event.intervention_id,
+        intervention=known.intervention,
         user_id=event.user_id,
         outcome=event.outcome,
     )
 
 
-def effect(known: Known) -> InterventionEffect:
+def effect(tenant: str, ident: str, known: Known) -> InterventionEffect:
     """Return the record of how the score moved; a session that was over had nobody in it: 0."""
-    record = known.record
     before, after = known.before or 0.0, known.after or 0.0
-    head = f"{plain(record.tenant_id)}/{plain(record.session_id)}/{known.tick}/effect"
+    head = f"{plain(tenant)}/{plain(known.session_id)}/{known.tick}/effect"
     return InterventionEffect(
-        id=_short(f"{record.id}/effect", head),
-        tenant_id=record.tenant_id,
-        session_id=record.session_id,
+        id=_short(f"{ident}/effect", head),
+        tenant_id=tenant,
+        session_id=known.session_id,
         ts=min(known.tick + EFFECT_MS, MAX_TS),
-        intervention_id=record.id,
-        intervention=record.intervention,
-        recipient=record.recipient,
-        user_id=record.user_id,
-        trigger=record.trigger,
+        intervention_id=ident,
+        intervention=known.intervention,
+        recipient=known.session_id if known.user_id is None else known.user_id,
+        user_id=known.user_id,
+        trigger=Trigger(known.trigger_kind, known.trigger_id, known.trigger_name),
         score_before=before,
         score_after=after,
         reward=1.0 if known.converted else reward(after - before),
@@ -125,3 +147,16 @@ def reward(moved: float) -> float:
     if moved > 0:
         return min(moved / 0.2, 1.0)
     return 0.5 if moved >= -0.05 else 0.0
+
+
+def unknown(answer: Answer, expected: str, got: str | None = None) -> DeadLetter:
+    """Return the dead letter of an outcome or approval that is about nothing."""
+    event = answer.event
+    return dead_letter(
+        "unknown_intervention",
+        Detail("intervention_id", expected, event.intervention_id[:120] if got is None else got),
+        (answer.topic, answer.partition, answer.offset),
+        answer.payload,
+        (event.tenant_id, event.session_id),
+        event.ts,
+    )

@@ -1,6 +1,6 @@
 """What a shard of interventions remembers, and how it is packed."""
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -8,6 +8,14 @@ from schemas.errors import TerminalError
 from schemas.outbound import Intervention
 
 SNAPSHOT_VERSION: Final = 1
+
+BEFORE, AFTER = 1, 2
+"""The scores of an effect, as bits of those that have come."""
+
+
+def session_key(tenant: str, session: str) -> str:
+    """Return what a session is kept by; no id of a tenant or session holds a NUL."""
+    return f"{tenant}\0{session}"
 
 
 class Recipient(msgspec.Struct, array_like=True, gc=False):
@@ -36,28 +44,60 @@ class Session(msgspec.Struct, array_like=True):
 
 
 class Known(msgspec.Struct, array_like=True, gc=False):
-    """An intervention that was fired, held out, or waits or waited for approval.
+    """An intervention that was fired, held out, or waits or waited for approval; kept by tenant and id.
 
-    ``record`` is its last, without the content if it is pending no more. ``partition`` is that of its session. ``tick``
-    is the one whose score it is measured from; ``before`` and ``after`` are the scores that have come (``heard``: 1 and
-    2). ``effects``: effect records so far. ``decided``: the approval that decided, as event and time.
+    ``status`` is that of its record, or ``held_out``; ``ts`` is when it got it. ``pending`` is the record while it
+    waits. ``partition`` is that of its session. ``tick`` is the one whose score it is measured from; ``before`` and
+    ``after`` are the scores that have come (``heard``). ``effects``: effect records so far. ``decided``: the
+    approval that decided, as event and time.
     """
 
-    record: Intervention
+    status: str
+    ts: int
     partition: int
+    session_id: str
+    intervention: str
+    user_id: str | None
+    trigger_kind: Literal["emotion", "anomaly"]
+    trigger_id: str
+    trigger_name: str
     tick: int
-    shown_for_ms: int
     before: float | None = None
     after: float | None = None
     heard: int = 0
     converted: bool = False
     effects: int = 0
     decided: str = ""
+    shown_for_ms: int = 0
+    pending: Intervention | None = None
+
+    @classmethod
+    def of(cls, record: Intervention, partition: int, tick: int, shown_for_ms: int = 0) -> "Known":
+        """Return what is to be remembered of a record."""
+        return cls(
+            "held_out" if record.status == "suppressed" else record.status,
+            record.ts,
+            partition,
+            record.session_id,
+            record.intervention,
+            record.user_id,
+            record.trigger.kind,
+            record.trigger.id,
+            record.trigger.name,
+            tick,
+            shown_for_ms=shown_for_ms,
+            pending=record if record.status == "pending" else None,
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is still to come by itself: a score, or the end of the wait for approval."""
+        return self.pending is not None or (self.status in ("fired", "held_out") and self.heard != BEFORE | AFTER)
 
     @property
     def held_out(self) -> bool:
         """Whether nothing was shown, for comparison."""
-        return self.record.status == "suppressed"
+        return self.status == "held_out"
 
 
 class Remembered(msgspec.Struct):

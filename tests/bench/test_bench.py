@@ -97,6 +97,10 @@ def test_answers() -> None:
     assert "confidence and routing" in bench("answers", "--answers", "400", "--long-answers", "2", "--repeats", "1")
 
 
+def test_interventions() -> None:
+    assert "most are suppressed" in bench("interventions", "--moments", "500", "--repeats", "1")
+
+
 def test_what_makes_a_record_due() -> None:
     """The first event of the session 2 s beyond the tick, unless stream time was there 5 s later at the latest."""
     ts = np.array([1_000, 6_999, 7_000, 20_000, 7_001])

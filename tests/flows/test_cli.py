@@ -244,11 +244,12 @@ def test_explain_tells_why_an_answer_was_routed_and_an_intervention_held_back(tm
     assert "> 5 low confidence     yes  needs the action\n" in shown.stdout
     intervention = about | {
         "type": "intervention", "intervention": "help_chat", "recipient": "u", "confidence": 0.7, "priority": "HIGH",
-        "trigger": {"kind": "emotion", "id": "e1"}, "status": "suppressed", "reason": "cooldown",
+        "trigger": {"kind": "emotion", "id": "e1", "name": "confusion"}, "status": "suppressed",
+        "reason": "cooldown", "why": "done 1 s ago, again after 300 s",
     }  # fmt: skip
     shown = attune("explain", cwd=tmp_path, stdin=json.dumps(intervention))
-    assert "e1" in shown.stdout
-    assert "cooldown" in shown.stdout
+    for expected in ("e1", "emotion confusion", "cooldown", "done 1 s ago, again after 300 s"):
+        assert expected in shown.stdout
 
 
 def test_explain_lists_a_conversation_and_tells_each_decisions_rules(tmp_path: Path) -> None:

@@ -174,7 +174,8 @@ def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:
             now = int(time.time() * 1_000)
             for number in range(3):
                 click: dict[str, Any] = {"type": "telemetry.click", "tenant_id": "t", "session_id": "s"}
-                click |= {"event_id": f"c{number}", "user_id": "ann", "ts": now + number, "element": "buy", "x": 1, "y": 1, "page": "product"}
+                click |= {"event_id": f"c{number}", "user_id": "ann", "ts": now + number}
+                click |= {"element": "buy", "x": 1, "y": 1, "page": "product"}
                 written = (TELEMETRY, None, b"t/s", json.dumps(click).encode())
                 produce_raw(KafkaSinkConfig(bootstrap_servers=broker, delivery_timeout_s=30), [written])
             fired = read(ann)["record"]

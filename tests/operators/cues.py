@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Over, Scored, Seen
 from operators.interventions.policies import Policies
-from operators.interventions.shard import InterventionConfig, Interventions
+from operators.interventions.shard import Interventions
 from schemas.inbound import InterventionApproval, InterventionOutcome
 from schemas.outbound import (
     Anomaly,

@@ -143,9 +143,9 @@ def test_nothing_is_done_about_a_warning_while_the_score_is_above_04(kind: Anoma
 
 def test_a_mass_exit_is_told_whatever_the_score_and_once_an_episode() -> None:
     of, high = shard(), Signals(20, 10, 9, 9, 1.0, 1.0, 0.2)
-    told = [
-        run(of, [anomaly("MASS_EXIT", ts, "WARNING", signals=high)]) for ts in (5_000, 35_000, 400_000)
-    ] + [run(of, [anomaly("MASS_EXIT", 405_000, state="resolved"), anomaly("MASS_EXIT", 410_000, "WARNING")])]  # fmt: skip
+    told = [run(of, [anomaly("MASS_EXIT", ts, "WARNING", signals=high)]) for ts in (5_000, 35_000, 400_000)] + [
+        run(of, [anomaly("MASS_EXIT", 405_000, state="resolved"), anomaly("MASS_EXIT", 410_000, "WARNING")])
+    ]
     fired, not_again = [("notification", "fired", None)], [("notification", "suppressed", "cooldown")]
     assert [brief(each) for each in told] == [fired, not_again, not_again, fired]
     (first,) = interventions(told[0])
@@ -155,7 +155,9 @@ def test_a_mass_exit_is_told_whatever_the_score_and_once_an_episode() -> None:
 
 
 def test_a_mass_exit_waits_for_the_cooldown_of_notifications_and_is_then_told_once() -> None:
-    told = run(shard(), [anomaly("LOW_ENGAGEMENT", 0), *(anomaly("MASS_EXIT", ts) for ts in (270_000, 300_000, 700_000))])  # fmt: skip
+    told = run(
+        shard(), [anomaly("LOW_ENGAGEMENT", 0), *(anomaly("MASS_EXIT", ts) for ts in (270_000, 300_000, 700_000))]
+    )
     assert [each[1:] for each in brief(told)] == [
         ("fired", None),
         ("suppressed", "cooldown"),
@@ -187,12 +189,18 @@ QUIET = {"quiet_hours": {"from": "22:00", "to": "06:00"}}
         (QUIET, "confusion", 0.95, NIGHT, "quiet_hours"),
         (QUIET, "confusion", 0.95, NOON, None),
         (QUIET, "exit_risk", 0.95, NIGHT, None),
-        ({"quiet_hours": {"from": "08:00", "to": "09:00", "zone": "Asia/Tokyo"}}, "confusion", 0.95, NIGHT, "quiet_hours"),
+        (
+            {"quiet_hours": {"from": "08:00", "to": "09:00", "zone": "Asia/Tokyo"}},
+            "confusion",
+            0.95,
+            NIGHT,
+            "quiet_hours",
+        ),
         ({"budget_per_hour": 0}, "exit_risk", 0.95, 0, "budget"),
         ({"budget_per_hour": 1}, "exit_risk", 0.95, 0, None),
         ({"holdout": 1.0}, "exit_risk", 0.95, 0, "holdout"),
     ],
-)  # fmt: skip
+)
 def test_each_reason(policy: dict[str, Any], name: str, confidence: float, ts: int, found: str | None) -> None:
     (one,) = interventions(run(shard(policy), [felt(emotion(name, confidence, ts))]))
     assert (one.status, one.reason) == (("fired", None) if found is None else ("suppressed", found))
@@ -239,7 +247,9 @@ def test_ten_within_5_min_for_a_recipient() -> None:
 
 def test_the_rate_limit_of_ten_is_reached_by_what_is_critical_too() -> None:
     of = shard({"rate_limits": [{"times": 2, "within_s": 300}]})
-    told = run(of, [felt(emotion("exit_risk", ts=0)), felt(emotion("confusion", ts=1)), felt(emotion("price_shock", ts=2))])  # fmt: skip
+    told = run(
+        of, [felt(emotion("exit_risk", ts=0)), felt(emotion("confusion", ts=1)), felt(emotion("price_shock", ts=2))]
+    )
     assert [each[2] for each in brief(told)] == [None, None, "rate_limit"]
 
 
@@ -277,7 +287,9 @@ def test_of_the_same_priority_the_more_confident_goes_then_the_first_in_the_tabl
 
 
 def test_two_rules_of_one_millisecond_that_ask_for_the_same_give_one_and_other_ids() -> None:
-    told = interventions(run(shard(), [felt(emotion("frustration", 0.8, rule="a"), emotion("frustration", 0.9, rule="b"))]))  # fmt: skip
+    told = interventions(
+        run(shard(), [felt(emotion("frustration", 0.8, rule="a"), emotion("frustration", 0.9, rule="b"))])
+    )
     assert brief(told) == [("help_chat", "suppressed", "outranked"), ("help_chat", "fired", None)]
     assert len({each.id for each in told}) == 2
 
@@ -294,9 +306,13 @@ def test_what_is_hindered_does_not_outrank() -> None:
 
 def test_the_first_reason_that_holds_is_told() -> None:
     everything = {
-        "enabled": False, "thresholds": {"help_chat": 1.0}, "quiet_hours": {"from": "00:00", "to": "23:59"},
-        "budget_per_hour": 0, "holdout": 1.0, "mode": "MANUAL",
-    }  # fmt: skip
+        "enabled": False,
+        "thresholds": {"help_chat": 1.0},
+        "quiet_hours": {"from": "00:00", "to": "23:59"},
+        "budget_per_hour": 0,
+        "holdout": 1.0,
+        "mode": "MANUAL",
+    }
     order = ["disabled", "low_confidence", "quiet_hours", "cooldown", "rate_limit", "budget", "holdout", "approval"]
     drop = ["enabled", "thresholds", "quiet_hours", None, None, "budget_per_hour", "holdout", "mode"]
     found = []
@@ -316,14 +332,21 @@ def test_the_holdout_is_sticky_and_of_about_its_share() -> None:
     told = interventions(run(of, [felt(emotion("confusion", user=f"u{i}", session=f"s{i}")) for i in range(2_000)]))
     held = {each.user_id for each in told if each.reason == "holdout"}
     assert 300 < len(held) < 500
-    later = interventions(run(shard({"holdout": 0.2}), [felt(emotion("exit_risk", ts=9, user=f"u{i}")) for i in range(2_000)]))  # fmt: skip
+    later = interventions(
+        run(shard({"holdout": 0.2}), [felt(emotion("exit_risk", ts=9, user=f"u{i}")) for i in range(2_000)])
+    )
     assert {each.user_id for each in later if each.reason == "holdout"} == held
-    wider = interventions(run(shard({"holdout": 0.3}), [felt(emotion("exit_risk", ts=9, user=f"u{i}")) for i in range(2_000)]))  # fmt: skip
+    wider = interventions(
+        run(shard({"holdout": 0.3}), [felt(emotion("exit_risk", ts=9, user=f"u{i}")) for i in range(2_000)])
+    )
     assert {each.user_id for each in wider if each.reason == "holdout"} > held
 
 
 def test_a_cooldown_begins_when_held_out_and_counts_for_the_rate_limit() -> None:
-    told = run(shard({"holdout": 1.0}), [felt(emotion("confusion", ts=0)), felt(emotion("confusion", ts=30_000)), felt(emotion("price_shock", ts=1))])  # fmt: skip
+    told = run(
+        shard({"holdout": 1.0}),
+        [felt(emotion("confusion", ts=0)), felt(emotion("confusion", ts=30_000)), felt(emotion("price_shock", ts=1))],
+    )
     assert [each[2] for each in brief(told)] == ["holdout", "cooldown", "rate_limit"]
 
 
@@ -345,10 +368,15 @@ def test_polls_go_round_and_the_last_ten_of_a_session_are_not_repeated() -> None
 def test_ids_fit_whatever_the_names_and_never_meet() -> None:
     long, longer = "/" * 128, "%" * 128
     one = emotion("confusion", user=long, session=longer, tenant=long)
-    told = interventions(run(shard(UNLIMITED), [felt(one), felt(emotion("confusion", user="b" * 128, session=longer, tenant=long))]))  # fmt: skip
+    told = interventions(
+        run(shard(UNLIMITED), [felt(one), felt(emotion("confusion", user="b" * 128, session=longer, tenant=long))])
+    )
     assert all(len(each.id) <= 1024 for each in told)
     assert len({each.id for each in told}) == 2
-    assert re.fullmatch(r"acme/s/5/intervention/anna-5/rule/help_chat", interventions(run(shard(), [felt(emotion("confusion", ts=5))]))[0].id)  # fmt: skip
+    assert re.fullmatch(
+        r"acme/s/5/intervention/anna-5/rule/help_chat",
+        interventions(run(shard(), [felt(emotion("confusion", ts=5))]))[0].id,
+    )
 
 
 def test_priorities_rise_to_critical() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from operators.interventions.config import InterventionConfig
 from operators.interventions.cues import Cue, CueBatch
-from operators.interventions.shard import InterventionConfig, Interventions
+from operators.interventions.shard import Interventions
 from schemas.errors import TerminalError
 from schemas.outbound import DeadLetter, InterventionEffect, Outcome
 from tests.operators.cues import (
@@ -147,7 +148,9 @@ def test_what_waits_begins_a_cooldown_and_counts_for_rate_limit_and_budget_when_
 def test_outcomes_of_what_was_fired_go_on_as_records() -> None:
     of = shard()
     run(of, [FELT])
-    told = run(of, [outcome(ID, what, 1_000 + at, f"o{at}") for at, what in enumerate(("delivered", "shown", "clicked"))])  # fmt: skip
+    told = run(
+        of, [outcome(ID, what, 1_000 + at, f"o{at}") for at, what in enumerate(("delivered", "shown", "clicked"))]
+    )
     assert brief(told) == [("outcome", "delivered"), ("outcome", "shown"), ("outcome", "clicked")]
     assert isinstance(told[0], Outcome)
     assert (told[0].id, told[0].intervention, told[0].user_id) == (f"{ID}/outcome/o0", "help_chat", "anna")
@@ -191,8 +194,17 @@ def test_an_intervention_is_known_for_a_day_of_its_partitions_time() -> None:
 
 @pytest.mark.parametrize(
     "before, after, reward",
-    [(0.4, 0.6, 1.0), (0.4, 0.9, 1.0), (0.4, 0.5, 0.5), (0.4, 0.42, 0.1), (0.4, 0.4, 0.5), (0.6, 0.55, 0.5), (0.6, 0.54, 0.0), (0.0, 0.0, 0.5)],
-)  # fmt: skip
+    [
+        (0.4, 0.6, 1.0),
+        (0.4, 0.9, 1.0),
+        (0.4, 0.5, 0.5),
+        (0.4, 0.42, 0.1),
+        (0.4, 0.4, 0.5),
+        (0.6, 0.55, 0.5),
+        (0.6, 0.54, 0.0),
+        (0.0, 0.0, 0.5),
+    ],
+)
 def test_the_reward_of_how_the_score_moved(before: float, after: float, reward: float) -> None:
     told = run(shard(), [FELT, scored(BEFORE, before), scored(AFTER, after)])
     (effect,) = [each for each in told if isinstance(each, InterventionEffect)]
@@ -225,13 +237,19 @@ def test_what_is_suppressed_has_no_effect() -> None:
     "cues, found",
     [
         ([scored(BEFORE, 0.4), outcome(ID, "converted", 9_000), scored(AFTER, 0.1)], [(1.0, True, False, 0)]),
-        ([scored(BEFORE, 0.4), scored(AFTER, 0.1), outcome(ID, "converted", 90_000)], [(0.0, False, False, 0), (1.0, True, False, 1)]),
+        (
+            [scored(BEFORE, 0.4), scored(AFTER, 0.1), outcome(ID, "converted", 90_000)],
+            [(0.0, False, False, 0), (1.0, True, False, 1)],
+        ),
         ([scored(BEFORE, 0.4), over(9_000), scored(AFTER, None)], []),
-        ([scored(BEFORE, 0.4), over(9_000), scored(AFTER, None), outcome(ID, "converted", 90_000)], [(1.0, True, False, 0)]),
+        (
+            [scored(BEFORE, 0.4), over(9_000), scored(AFTER, None), outcome(ID, "converted", 90_000)],
+            [(1.0, True, False, 0)],
+        ),
         ([over(1), scored(BEFORE, None), outcome(ID, "converted", 2), scored(AFTER, None)], [(1.0, True, False, 0)]),
         ([scored(BEFORE, 0.4)], []),
     ],
-)  # fmt: skip
+)
 def test_a_conversion_is_worth_1_whenever_it_comes(cues: list[Cue], found: list[tuple[Any, ...]]) -> None:
     told = run(shard(), [FELT, *cues])
     effects = [each for each in told if isinstance(each, InterventionEffect)]
@@ -240,7 +258,13 @@ def test_a_conversion_is_worth_1_whenever_it_comes(cues: list[Cue], found: list[
 
 
 def test_a_second_conversion_changes_nothing() -> None:
-    cues = [FELT, scored(BEFORE, 0.4), scored(AFTER, 0.4), outcome(ID, "converted", 70_000), outcome(ID, "converted", 71_000, "o2")]  # fmt: skip
+    cues: list[Cue] = [
+        FELT,
+        scored(BEFORE, 0.4),
+        scored(AFTER, 0.4),
+        outcome(ID, "converted", 70_000),
+        outcome(ID, "converted", 71_000, "o2"),
+    ]
     assert [each[0] for each in brief(run(shard(), cues))] == ["help_chat", "effect", "outcome", "effect", "outcome"]
 
 
@@ -259,7 +283,8 @@ def test_what_is_over_is_freed() -> None:
     run(of, [], 1)
     empty = len(of.snapshot())
     run(of, [felt(emotion("confusion", ts=0, session=f"s{i}")) for i in range(50)])
-    run(of, [each for i in range(50) for each in (scored(BEFORE, 0.1, f"s{i}"), over(9_000, f"s{i}"), scored(AFTER, None, f"s{i}"))])  # fmt: skip
+    for name in (f"s{i}" for i in range(50)):
+        run(of, [scored(BEFORE, 0.1, name), over(9_000, name), scored(AFTER, None, name)])
     assert len(of.snapshot()) > empty
     run(of, [], 30 * 3_600_000)
     assert len(of.snapshot()) < empty + 20

@@ -24,6 +24,8 @@ COUPLES = 25
 ROOMS = ("drop", "silence", "exit", "relapse", "decline")
 """The live sessions of ``visitors-live``: kinds of the lab in which something goes wrong."""
 ROOM_PEOPLE, ROOM_MINUTES = 120, 15.0
+ROOMS_LEAST = 3
+"""Of each kind, so that every answer to an anomaly comes: most sessions have only one or two of the four."""
 
 
 def mixed(slot: int) -> Persona:
@@ -98,7 +100,7 @@ class LiveVisitorsTraffic:
         self._plan = plan
         self._visitors = VisitorsTraffic(plan, "visitors-live")
         rooms = Plan(
-            max(1, plan.sessions // 500), ROOM_PEOPLE, ROOM_MINUTES, plan.seed, plan.tenants, plan.start_ts,
+            max(ROOMS_LEAST, plan.sessions // 200), ROOM_PEOPLE, ROOM_MINUTES, plan.seed, plan.tenants, plan.start_ts,
             repeat=plan.repeat, truth=plan.truth,
         )  # fmt: skip
         self._rooms = [LabTraffic(rooms, kind) for kind in ROOMS]

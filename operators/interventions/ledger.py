@@ -1,0 +1,168 @@
+"""What was fired, held out or waits for approval: when it expires, what became of it, and how the score moved."""
+
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from typing import Final
+
+from msgspec.structs import replace
+from prometheus_client import Counter
+
+from operators.interventions import records
+from operators.interventions.cues import EFFECT_MS, Answer, Scored
+from operators.interventions.governor import HOUR_MS
+from operators.interventions.records import counted, unknown
+from operators.interventions.state import AFTER, BEFORE, Known, session_key
+from schemas.inbound import InterventionOutcome
+from schemas.outbound import DeadLetter, Intervention, Record
+
+_OUTCOMES: Final = Counter("attune_intervention_outcomes_total", "Outcomes that came back", ["intervention", "outcome"])
+_EFFECTS: Final = Counter("attune_intervention_effects_total", "Effects measured", ["intervention", "holdout"])
+
+
+class Ledger:
+    """The interventions that may still change, be measured, or be answered to: for ``memory_ms`` of stream time.
+
+    Each score that is waited for has to come, if only to say that there is none. ``clocks`` is the stream time of each
+    partition, which its owner moves on. An intervention's is its session's.
+    """
+
+    def __init__(
+        self,
+        memory_ms: int,
+        clocks: Mapping[int, int],
+        known: dict[str, dict[str, Known]] | None = None,
+        waits: dict[str, dict[int, list[str]]] | None = None,
+    ) -> None:
+        self.known = known or {}
+        """By tenant and id."""
+        self.waits = waits or {}
+        """Ids that wait for a score, by session and tick."""
+        self._memory_ms = memory_ms
+        self._clocks = clocks
+        self._pending: dict[str, int] = {}
+        self._expiring: dict[int, list[tuple[int, str, str]]] = {}
+        """By partition: when what is pending expires, tenant and id. What was decided since is in it, too."""
+        for of_tenant in self.known.values():
+            for each in of_tenant.values():
+                if each.pending is not None:
+                    self._wait(each.pending, each.partition)
+
+    def pending(self, tenant: str) -> int:
+        """Return how many of a tenant's wait for approval."""
+        return self._pending.get(tenant, 0)
+
+    def wait(self, record: Intervention, known: Known) -> None:
+        """Remember what waits for approval."""
+        self.known.setdefault(record.tenant_id, {})[record.id] = known
+        self._wait(record, known.partition)
+
+    def _wait(self, record: Intervention, partition: int) -> None:
+        self._pending[record.tenant_id] = self._pending.get(record.tenant_id, 0) + 1
+        heappush(self._expiring.setdefault(partition, []), (record.expires_ts or 0, record.tenant_id, record.id))
+
+    def expire(self, partition: int) -> list[Record]:
+        """Return what nobody approved in time, by the partition's stream time."""
+        expiring = self._expiring.get(partition)
+        told: list[Record] = []
+        while expiring and expiring[0][0] <= self._clocks[partition]:
+            at, tenant, ident = heappop(expiring)
+            known = self.known.get(tenant, {}).get(ident)
+            if known is not None and known.pending is not None:
+                why = "nobody approved it in time"
+                told.append(self.decide(known, replace(known.pending, status="expired", ts=at, reason=None, why=why)))
+        return told
+
+    def decide(self, known: Known, changed: Intervention) -> Intervention:
+        """Give what was pending another status, and return its record."""
+        tenant = changed.tenant_id
+        self._pending[tenant] -= 1
+        if not self._pending[tenant]:
+            del self._pending[tenant]
+        changed = replace(changed, revision=changed.revision + 1)
+        if changed.status != "fired":
+            changed = replace(changed, content=None, expires_ts=None)
+        known.status, known.ts, known.pending = changed.status, changed.ts, None
+        return counted(changed)
+
+    def follow(self, record: Intervention, known: Known, scores: Mapping[int, float | None]) -> list[Record]:
+        """Remember what was fired or held out, and wait for the scores of its tick and of 60 s later.
+
+        ``scores`` are those that its session was told lately. Returns the effect, should both be among them.
+        """
+        self.known.setdefault(record.tenant_id, {})[record.id] = known
+        for tick, which in ((known.tick, BEFORE), (known.tick + EFFECT_MS, AFTER)):
+            if tick in scores:
+                _hear(known, which, scores[tick])
+            else:
+                waits = self.waits.setdefault(session_key(record.tenant_id, record.session_id), {})
+                waits.setdefault(tick, []).append(record.id)
+        return _effect(record.tenant_id, record.id, known)
+
+    def hear(self, cue: Scored) -> list[Record]:
+        """Take a score in; return the effects that it completes."""
+        key = session_key(cue.tenant_id, cue.session_id)
+        waits = self.waits.get(key)
+        if waits is None:
+            return []
+        told: list[Record] = []
+        for ident in waits.pop(cue.ts, ()):
+            known = self.known.get(cue.tenant_id, {}).get(ident)
+            if known is not None:
+                _hear(known, BEFORE if cue.ts == known.tick else AFTER, cue.score)
+                told += _effect(cue.tenant_id, ident, known)
+        if not waits:
+            del self.waits[key]
+        return told
+
+    def find(self, answer: Answer) -> Known | DeadLetter:
+        """Return what an answer is about, or its dead letter."""
+        event = answer.event
+        known = self.known.get(event.tenant_id, {}).get(event.intervention_id)
+        if known is None or self._is_over(known):
+            hours = self._memory_ms / HOUR_MS
+            return unknown(answer, f"an intervention of the last {hours:g} h that was fired, held out or pending")
+        if event.session_id != known.session_id:
+            return unknown(answer, "an intervention of this session", "one of another session")
+        return known
+
+    def outcome(self, answer: Answer, event: InterventionOutcome, known: Known) -> list[Record]:
+        """Take an outcome in. What was held out can but convert, for nothing was shown."""
+        if known.held_out and event.outcome != "converted":
+            return [unknown(answer, "an intervention that was fired", "one that was held out: nothing was shown")]
+        if not known.held_out and known.status != "fired":
+            return [unknown(answer, "an intervention that was fired", f"one that is {known.status}")]
+        _OUTCOMES.labels(known.intervention, event.outcome).inc()
+        told: list[Record] = [records.outcome(event, known)]
+        if event.outcome == "converted" and not known.converted:
+            known.converted = True
+            told += _effect(event.tenant_id, event.intervention_id, known)
+        return told
+
+    def _is_over(self, known: Known) -> bool:
+        return self._clocks.get(known.partition, 0) - known.ts > self._memory_ms
+
+    def sweep(self) -> None:
+        """Forget what is over, once its effect is told; for outcomes it counts as gone already."""
+        for tenant, of_tenant in list(self.known.items()):
+            kept = {ident: each for ident, each in of_tenant.items() if each.waits or not self._is_over(each)}
+            self.known[tenant] = kept
+            if not kept:
+                del self.known[tenant]
+
+
+def _hear(known: Known, which: int, score: float | None) -> None:
+    known.heard |= which
+    if which == BEFORE:
+        known.before = score
+    else:
+        known.after = score
+
+
+def _effect(tenant: str, ident: str, known: Known) -> list[Record]:
+    """Return the effect if both scores have come; a session that was over then has one only if it converted."""
+    if known.heard != BEFORE | AFTER or not (known.converted or None not in (known.before, known.after)):
+        return []
+    found = records.effect(tenant, ident, known)
+    known.effects += 1
+    _EFFECTS.labels(known.intervention, str(known.held_out).lower()).inc()
+    return [found]
