@@ -96,6 +96,7 @@ function showState(state, detail) {
   write(at("state"), names[state]);
   mark(at("state"), "state", state);
   at("lock").hidden = state !== "locked";
+  at("main").hidden = state === "locked" && sessions.size === 0;
   if (state === "locked") {
     write(at("lock-text"), detail);
     at("token").focus();

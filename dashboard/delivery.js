@@ -54,8 +54,8 @@ export function showDelivery(figures) {
     ["Age of scores", ms(ages.median), "median on arrival; 2,000 ms and more of it wait for late events"],
     ["Cause to delivery", ms(figures.delay), "median, of those delivered"],
     ["Delivered", rate, fired === 0 ? "" : `${met}${alone} met none`],
-    ["Shown", of(figures.shown), `${figures.shown} of ${delivered} delivered`],
-    ["Clicked", of(figures.clicked), `${figures.clicked} of ${delivered} delivered`],
+    ["Shown", of(figures.shown), delivered === 0 ? "" : `${figures.shown} of ${delivered} delivered`],
+    ["Clicked", of(figures.clicked), delivered === 0 ? "" : `${figures.clicked} of ${delivered} delivered`],
   ];
   const list = at("delivery");
   if (list.children.length === 0) {

@@ -46,7 +46,8 @@ function showAlarms(alarms) {
     write(severity, record.severity);
     write(name, capital(words(record.anomaly_type)));
     const [current, expected] = [record.current, record.expected].map((value) => value.toFixed(2));
-    write(figures, `now ${current}, expected ${expected} (${signed(-record.deviation, 2)}) · since ${clock(since)}`);
+    const change = signed(-record.deviation, 2);
+    write(figures, `now ${current}, expected ${expected} (${change}), polls left out · since ${clock(since)}`);
   });
 }
 

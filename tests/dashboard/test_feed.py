@@ -90,6 +90,7 @@ def test_a_token_is_asked_for_and_a_wrong_one_refused(
     page.goto(running.gateway.url)
     expect(page.locator("#lock-text")).to_have_text("This gateway asks for a token.")
     expect(page.locator("#token")).to_be_focused()
+    expect(page.locator("main")).to_be_hidden()
     photograph(chartless, "locked")
     assert serious(chartless) == []
     page.keyboard.type("forged")
