@@ -18,7 +18,9 @@ from bench.events import Load
 from bench.rivals import bare_loop, sliding_window
 from bench.sinks import Counting
 from flows.conductor import ConductorConfig, build
+from flows.engine import collect_seldom
 from operators.anomalies.config import AnomalyConfig
+from operators.emotions.rules import Rules, read_rules
 from schemas.batches import RawBatch
 from schemas.inbound import AnyEvent
 
@@ -45,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
     thousand(options)
     shapes(options)
     detection(options)
+    diagnosis(options)
     recovery(options)
     processes(options)
 
@@ -119,6 +122,32 @@ def detection(options: argparse.Namespace) -> None:
     )
 
 
+def diagnosis(options: argparse.Namespace) -> None:
+    """Tell what emotions and interventions cost: the same flow with and without, in turns."""
+    n = options.events // 2
+    rows = []
+    for name, share in (("a quarter", 0.25), ("half", 0.5), ("all", 1.0)):
+        load = Load(1_000, 20, options.rate, telemetry=share)
+        batches = events.batches(*events.payloads(load, n), BATCH, ends=False)
+        plain, asking = [], []
+        records = 0
+        for _ in range(options.repeats):
+            plain.append(_conduct(batches, options.shards, 1, anomalies=AnomalyConfig())[0])
+            timing, told = _conduct(batches, options.shards, 1, anomalies=AnomalyConfig(), emotions=read_rules())
+            asking.append(timing)
+            records = max(records, told)
+        without, using = measure.median(plain), measure.median(asking)
+        lost = statistics.median(1 - a.cpu_s / b.cpu_s for a, b in zip(plain, asking, strict=True))
+        rows.append(
+            [name, f"{n / without.cpu_s:,.0f}", f"{n / using.cpu_s:,.0f}", f"{100 * lost:.1f} %", f"{records:,}"]
+        )
+    measure.show(
+        f"Emotions and interventions, 1,000 sessions at {options.rate:g} events/s each, {n:,} events, anomalies on",
+        ["telemetry", "without, events/s", "with, events/s", "throughput lost", "records"],
+        rows,
+    )
+
+
 def recovery(options: argparse.Namespace) -> None:
     """Tell what recovery costs: the same flow with and without a store, in epochs of one second."""
     rows = []
@@ -184,24 +213,36 @@ def processes(options: argparse.Namespace) -> None:
 
 
 def _conduct(
-    batches: list[RawBatch], shards: int, repeats: int, anomalies: AnomalyConfig | None = None
+    batches: list[RawBatch],
+    shards: int,
+    repeats: int,
+    anomalies: AnomalyConfig | None = None,
+    emotions: Rules | None = None,
 ) -> tuple[measure.Timing, int]:
     """Run the whole conductor over batches in memory; return the median time and the records of one run."""
     counted = Counting()
-    timing = measure.timed(lambda: _run_conductor(batches, counted, shards, anomalies), repeats)
+    timing = measure.timed(lambda: _run_conductor(batches, counted, shards, anomalies, emotions), repeats)
     return timing, counted.records // repeats
 
 
 def _run_conductor(
-    batches: list[RawBatch], counted: Counting, shards: int, anomalies: AnomalyConfig | None = None
+    batches: list[RawBatch],
+    counted: Counting,
+    shards: int,
+    anomalies: AnomalyConfig | None = None,
+    emotions: Rules | None = None,
 ) -> None:
-    run_flow(_conductor(batches, counted, shards, anomalies))
+    run_flow(_conductor(batches, counted, shards, anomalies, emotions))
 
 
 def _conductor(
-    batches: list[RawBatch], counted: Counting, shards: int, anomalies: AnomalyConfig | None = None
+    batches: list[RawBatch],
+    counted: Counting,
+    shards: int,
+    anomalies: AnomalyConfig | None = None,
+    emotions: Rules | None = None,
 ) -> Dataflow:
-    config = ConductorConfig(shards=shards, anomalies=anomalies, emotions=None)
+    config = ConductorConfig(shards=shards, anomalies=anomalies, emotions=emotions)
     return build(config, TestingSource(batches), {"count": counted})
 
 
@@ -214,6 +255,7 @@ def _recovering(batches: list[RawBatch], shards: int) -> None:
 
 def run_flow(flow: Dataflow) -> None:
     """Run a flow without epochs."""
+    collect_seldom()  # as whoever runs it for real does
     run_main(flow, epoch_interval=NO_EPOCHS)
 
 

@@ -1,6 +1,6 @@
 """From bytes to columns: decode a batch at once, set aside only what is bad, and split the rest by shard."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 
 import msgspec
@@ -8,12 +8,13 @@ import numpy as np
 from prometheus_client import Counter
 
 from operators.chat.batch import CHAT, Chat, ChatBatch
-from operators.chunk import SEPARATOR, Chunk, Int32s, Reply, UInt8s, UInt64s, Watched
+from operators.chunk import Chunk, Int32s, Reply, UInt8s, UInt64s, Watched
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import CONTROL, DeadLetters, diagnose
 from operators.digests import digests
 from operators.emotions.patterns import OBSERVED, Sorter
 from operators.kinds import IS_FELT, IS_POLL, KIND, WINDOWED
+from operators.numbering import CACHE, SessionNumbers
 from operators.shards import shards_of
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.inbound import (
@@ -30,72 +31,11 @@ _RUN = 2_048
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""
 
-_CACHE = 200_000
-"""Sessions that are remembered with their number and shard; beyond that the table starts anew."""
-
 _NO_CONTROLS = ("tenant_id", "session_id", "user_id")
 _OPENING, _CLOSING = b"{}"
 
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
 _UNWINDOWED = Counter("attune_records_unwindowed_total", "Inbound records of types that belong to no window")
-
-
-class _Sessions:
-    """Numbers the sessions that a decoder has seen, and remembers the key and shard of each.
-
-    A table for each tenant, so that a run of one tenant's records is looked up by session id alone.
-    """
-
-    def __init__(self, shards: int) -> None:
-        self._shards = shards
-        self._by_tenant: dict[str, _Tenant] = {}
-        self._shard_by_number = np.zeros(0, np.int32)
-        self.keys_by_number: list[str] = []
-
-    def numbers(self, events: list[Event]) -> Int32s:
-        """Return the number of each event's session, of shape (n,)."""
-        tenants = [event.tenant_id for event in events]
-        sessions = [event.session_id for event in events]
-        if tenants and tenants.count(tenants[0]) == len(tenants):
-            return np.fromiter(map(self._tenant(tenants[0]).__getitem__, sessions), np.int32, len(events))
-        tables = {tenant: self._tenant(tenant) for tenant in set(tenants)}
-        pairs = zip(tenants, sessions, strict=True)
-        return np.fromiter((tables[tenant][session] for tenant, session in pairs), np.int32, len(events))
-
-    def shards(self, numbers: Int32s) -> Int32s:
-        """Return the shard of each of the sessions with these numbers."""
-        known = len(self._shard_by_number)
-        if known < len(self.keys_by_number):
-            new = shards_of(self.keys_by_number[known:], self._shards)
-            self._shard_by_number = np.concatenate([self._shard_by_number, new])
-        return self._shard_by_number[numbers]
-
-    def _tenant(self, tenant: str) -> "_Tenant":
-        table = self._by_tenant.get(tenant)
-        if table is None:
-            table = self._by_tenant[tenant] = _Tenant(tenant, self.keys_by_number)
-        return table
-
-    def forget_if_full(self) -> None:
-        """Start anew when there are too many."""
-        if len(self.keys_by_number) > _CACHE:
-            self._by_tenant.clear()
-            self._shard_by_number = np.zeros(0, np.int32)
-            self.keys_by_number.clear()
-
-
-class _Tenant(dict[str, int]):
-    """The numbers of a tenant's sessions, by session id; one that is new gets the next, and its key is appended."""
-
-    def __init__(self, tenant: str, keys: list[str]) -> None:
-        super().__init__()
-        self._prefix = tenant + SEPARATOR
-        self._keys = keys
-
-    def __missing__(self, session: str) -> int:
-        number = self[session] = len(self._keys)
-        self._keys.append(self._prefix + session)
-        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +90,13 @@ class BatchDecoder:
     def __init__(self, shards: int, config: WindowConfig, sorters: Mapping[type[Event], Sorter] | None = None) -> None:
         """``sorters`` tell the events that rules of emotions ask for, by type; without them none are looked for."""
         self._config = config
-        self._masks = {struct: sorter.mask for struct, sorter in (sorters or {}).items()}
+        self._masks: dict[type[Event], Callable[[Event], int]] = {
+            s: sorter.mask for s, sorter in (sorters or {}).items()
+        }
+        if self._masks:
+            self._masks[EmotionObserved] = _observed
         self._decoder = msgspec.json.Decoder(AnyEvent)
-        self._sessions = _Sessions(shards)
+        self._sessions = SessionNumbers(shards)
         self._shards = shards
         self._shard_of_tenant: dict[str, int] = {}
         self._told: dict[int, int] = {}
@@ -267,10 +211,10 @@ class BatchDecoder:
             events = [event for event, kept in zip(events, keep.tolist(), strict=True) if kept]
             places, kind, n = places[keep], kind[keep], len(events)
         if self._masks:
+            masks = self._masks
             for at in np.flatnonzero(IS_FELT[kind]).tolist():
                 event = events[at]
-                mask = OBSERVED if type(event) is EmotionObserved else self._masks[type(event)](event)
-                if mask:
+                if mask := masks[type(event)](event):
                     aside.watched.append((known + at, mask, event))
         poll = np.zeros(n, np.uint64)
         polls = np.flatnonzero(IS_POLL[kind])
@@ -360,7 +304,7 @@ class BatchDecoder:
     def _shard_of(self, tenant: str) -> int:
         shard = self._shard_of_tenant.get(tenant)
         if shard is None:
-            if len(self._shard_of_tenant) >= _CACHE:
+            if len(self._shard_of_tenant) >= CACHE:
                 self._shard_of_tenant.clear()
             shard = self._shard_of_tenant[tenant] = int(shards_of([tenant], self._shards)[0])
         return shard
@@ -380,6 +324,10 @@ class BatchDecoder:
             return False
         self._told[partition] = horizon
         return True
+
+
+def _observed(_: Event) -> int:
+    return OBSERVED
 
 
 def _reply(

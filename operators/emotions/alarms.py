@@ -4,6 +4,8 @@ import heapq
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from operators.emotions.visitor import Visitor
+
 
 class Alarm(NamedTuple):
     """A wait of a user (by digest) of a session that runs out at ``due`` (ms), unless it has begun anew since."""
@@ -19,19 +21,15 @@ class Alarms:
 
     def __init__(self) -> None:
         self._heap: list[Alarm] = []
-        self._set: set[tuple[str, int, int]] = set()
 
-    def set(self, key: str, digest: int, waits: dict[int, list[object]]) -> None:
+    def set(self, key: str, visitor: Visitor) -> None:
         """See to it that every wait of a user has an alarm at its time or before."""
-        for rule, wait in waits.items():
-            name = (key, digest, rule)
-            if name not in self._set:
-                self._set.add(name)
-                heapq.heappush(self._heap, Alarm(int(wait[0]), *name))  # type: ignore[call-overload]  # a time
+        for rule, wait in visitor.waits.items():
+            if not visitor.alarms >> rule & 1:
+                visitor.alarms |= 1 << rule
+                heapq.heappush(self._heap, Alarm(wait[0], key, visitor.digest, rule))
 
     def ring(self, until: int) -> Iterator[Alarm]:
-        """Take the alarms up to a time (ms, included); whoever still waits has to set his anew."""
+        """Take the alarms up to a time (ms, included); of whoever waits on, they have to be set anew."""
         while self._heap and self._heap[0].due <= until:
-            alarm = heapq.heappop(self._heap)
-            self._set.discard(alarm[1:])
-            yield alarm
+            yield heapq.heappop(self._heap)

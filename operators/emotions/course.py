@@ -8,6 +8,7 @@ import numpy as np
 from operators.chunk import SEPARATOR, Chunk
 from operators.config import NEVER
 from operators.emotions.alarms import Alarms
+from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import EFFECT_MS, Cue, Scored
 from operators.presence import LONG_AGO
@@ -50,9 +51,23 @@ class Course:
         self.stream = stream
         self.ended: dict[str, int] = {}
         self.gone: dict[str, None] = {}
+        self.session: list[int] = chunk.session.tolist()
+        self.user: list[int] = chunk.user.tolist()
+        self.starts: list[int] = []
+        self.visitors: list[dict[int, Visitor] | None] = [None] * len(chunk.sessions)
         self._told: list[tuple[int, int, bool, Cue]] = []
         self._wanted: dict[tuple[str, int], Place] = {}
         self._sessions: dict[str, int] | None = None
+
+    def begin(self, starts: list[int]) -> None:
+        """Note when each of the chunk's sessions began (ms)."""
+        self.starts = starts
+
+    def forget(self, key: str) -> None:
+        """Let go of the visitors of a session that is over."""
+        session = self.session_of(key)
+        if session is not None:
+            self.visitors[session] = None
 
     def tell(self, place: Place, cue: Cue, *, first: bool | None = None) -> None:
         """Tell a cue at its place; what became due by then comes ``first``, then what the event there tells."""

@@ -25,7 +25,7 @@ from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
 from operators.settle import Closed
-from schemas.inbound import MAX_TS, InterventionApproval
+from schemas.inbound import MAX_TS, Event, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
 
 _SWEEP_MS = 60_000
@@ -42,7 +42,7 @@ class Noticed:
 
 
 class _What(IntEnum):
-    """What is to be looked at at an event's place, in this order."""
+    """What is to be looked at at an event's place, in this order; the watched events go by themselves."""
 
     REPLY = 0
     OPENS = 1
@@ -100,93 +100,100 @@ class Diagnosis:
         rows = self._sessions.rows(chunk, places)
         boundaries, stray = self._sessions.boundaries(chunk, places, rows, self._config)
         flags[stray] = False
-        for step in self._steps(chunk, flags, np.flatnonzero(flags), boundaries):
-            if step.what is _What.REPLY:
-                self._reply(course, chunk.replies[step.item])
-                continue
-            at = step.place
-            session = int(chunk.session[at])
-            key, row = chunk.sessions[session], int(rows[session])
-            start = int(self._sessions.start[row])
-            if step.what is _What.WATCHED:
-                self._watch(course, step, key, start)
-            elif step.what is _What.HEARD:
-                self._hear(course, at, key, start)
-            elif step.what is _What.OPENS:
-                boundary = boundaries[step.item]
-                if boundary.turn is Turn.AFTER_SILENCE:
-                    self._over_by_silence(course, key, boundary.over, start, at)
-                self._sessions.start[row] = chunk.ts[at]
-                course.gone.pop(key, None)
-            else:
-                self._over_by_event(course, key, at, start)
+        course.begin(self._sessions.start[rows].tolist())
+        others = self._others(chunk, flags, boundaries)
+        others.reverse()
+        watched = chunk.watched
+        for at, event, mask in zip(watched.at, watched.events, watched.masks, strict=True):
+            while others and (others[-1].place, others[-1].what) < (at, _What.WATCHED):
+                self._other(course, others.pop(), boundaries, rows)
+            if flags[at]:
+                self._watch(course, at, event, mask)
+        while others:
+            self._other(course, others.pop(), boundaries, rows)
         self._sessions.took(chunk, places, rows)
         if len(places):
             idle_at = int(chunk.ts[places].min()) + self._config.session_timeout_ms
             course.stream.idle_at = min(course.stream.idle_at, idle_at)
         self._sessions.remove(np.array([self._sessions.row_by_key[key] for key in course.gone], np.int64))
 
-    def _steps(self, chunk: Chunk, flags: Flags, places: Int64s, boundaries: list[Boundary]) -> list[_Step]:
-        watched = enumerate(chunk.watched.at)
-        steps = [_Step(at, _What.WATCHED, i) for i, at in watched if flags[at]]
-        more = [
+    def _others(self, chunk: Chunk, flags: Flags, boundaries: list[Boundary]) -> list[_Step]:
+        """Return what is to be looked at beside the events that rules ask for, in order."""
+        steps = [
             _Step(boundary.place, _What.ENDS if boundary.turn is Turn.END else _What.OPENS, i)
             for i, boundary in enumerate(boundaries)
         ]
-        more += [_Step(reply.at, _What.REPLY, i) for i, reply in enumerate(chunk.replies)]
-        more += [_Step(at, _What.HEARD) for at in self._heard(chunk, places)]
-        return sorted(steps + more) if more else steps
+        steps += [_Step(reply.at, _What.REPLY, i) for i, reply in enumerate(chunk.replies)]
+        steps += [_Step(at, _What.HEARD) for at in self._heard(chunk, flags)]
+        return sorted(steps)
 
-    def _heard(self, chunk: Chunk, places: Int64s) -> list[int]:
+    def _heard(self, chunk: Chunk, flags: Flags) -> list[int]:
         """Return the events that no rule asks for but that a wait of their user has to hear of."""
         arming = self._matcher.arming
-        if not arming or not len(places):
-            return []
-        waits = np.fromiter((key in self._waiting for key in chunk.sessions), np.bool_, len(chunk.sessions))
+        waiting = [digest for key in chunk.sessions for digest in self._waiting.get(key, ())]
         watched = zip(chunk.watched.at, chunk.watched.masks, strict=True)
-        waits[[int(chunk.session[at]) for at, mask in watched if mask & arming]] = True
-        if not waits.any():
+        waits = np.concatenate(
+            [np.array(waiting, np.uint64), chunk.user[[at for at, mask in watched if mask & arming]]]
+        )
+        if not len(waits):
             return []
-        some = places[waits[chunk.session[places]]]
-        heard: list[int] = some[~np.isin(some, chunk.watched.at, assume_unique=True)].tolist()
-        return heard
+        heard = flags & np.isin(chunk.user, waits)
+        heard[chunk.watched.at] = False
+        return np.flatnonzero(heard).tolist()
 
-    def _watch(self, course: Course, step: _Step, key: str, start: int) -> None:
-        """Take an event that some rule asks for."""
+    def _other(self, course: Course, step: _Step, boundaries: list[Boundary], rows: Int64s) -> None:
         chunk, at = course.chunk, step.place
-        event, mask = chunk.watched.events[step.item], chunk.watched.masks[step.item]
-        visitor = self._visitor(key, int(chunk.user[at]), event.user_id)
-        if visitor.is_repeat(event.event_id, event.ts, self._config.lateness_ms):
+        if step.what is _What.REPLY:
+            self._reply(course, chunk.replies[step.item])
             return
-        stream_time = int(chunk.stream_time[at])
-        if visitor.waits:
-            self._wake(course, key, visitor, max(stream_time - self._config.stream_delay_ms, event.ts - 1), start, at)
-        if mask == OBSERVED:
-            self._matcher.hear(visitor, event.ts)
-            self._tell(course, key, Place(at, AT_EVENT), observed(event))
-        elif shown := self._matcher.feed(visitor, event, mask, start):
-            emotions = (emotion(key, visitor.user_id, found) for found in shown)
-            self._tell(course, key, Place(at, AT_EVENT), *emotions)
-        self._wait(course.stream, key, visitor)
+        session = int(chunk.session[at])
+        key = chunk.sessions[session]
+        if step.what is _What.HEARD:
+            visitor = self._waiting.get(key, {}).get(int(chunk.user[at]))
+            if visitor is not None:
+                self._due(course, key, visitor, at)
+                self._matcher.hear(visitor, int(chunk.ts[at]))
+                self._wait(course.stream, key, visitor)
+        elif step.what is _What.OPENS:
+            boundary = boundaries[step.item]
+            if boundary.turn is Turn.AFTER_SILENCE:
+                self._over_by_silence(course, key, boundary.over, course.starts[session], at)
+            self._sessions.start[rows[session]] = course.starts[session] = int(chunk.ts[at])
+            course.gone.pop(key, None)
+        else:
+            self._over_by_event(course, key, at, course.starts[session])
 
-    def _hear(self, course: Course, at: int, key: str, start: int) -> None:
-        """Take an event that no rule asks for, of a session in which somebody waits."""
-        chunk = course.chunk
-        visitor = self._waiting.get(key, {}).get(int(chunk.user[at]))
-        if visitor is not None:
-            ts, stream_time = int(chunk.ts[at]), int(chunk.stream_time[at])
-            self._wake(course, key, visitor, max(stream_time - self._config.stream_delay_ms, ts - 1), start, at)
-            self._matcher.hear(visitor, ts)
-            self._wait(course.stream, key, visitor)
-
-    def _visitor(self, key: str, digest: int, user_id: str) -> Visitor:
-        of_session = self._visitors.get(key)
+    def _watch(self, course: Course, at: int, event: Event, mask: int) -> None:
+        """Take an event that some rule asks for."""
+        session = course.session[at]
+        of_session = course.visitors[session]
         if of_session is None:
-            of_session = self._visitors[key] = {}
+            of_session = course.visitors[session] = self._visitors.setdefault(course.chunk.sessions[session], {})
+        digest = course.user[at]
         visitor = of_session.get(digest)
         if visitor is None:
-            visitor = of_session[digest] = Visitor(user_id, digest)
-        return visitor
+            visitor = of_session[digest] = Visitor(event.user_id, digest)
+        if visitor.is_repeat(event.event_id, event.ts, self._config.lateness_ms):
+            return
+        waited = bool(visitor.waits)
+        if waited:
+            self._due(course, course.chunk.sessions[session], visitor, at)
+        if mask == OBSERVED:
+            self._matcher.hear(visitor, event.ts)
+            self._tell(course, course.chunk.sessions[session], Place(at, AT_EVENT), observed(event))  # type: ignore[arg-type]  # its mask says so
+        elif shown := self._matcher.feed(visitor, event, mask, course.starts[session]):
+            key = course.chunk.sessions[session]
+            emotions = (emotion(key, visitor.user_id, found) for found in shown)
+            self._tell(course, key, Place(at, AT_EVENT), *emotions)
+        if waited or visitor.waits:
+            self._wait(course.stream, course.chunk.sessions[session], visitor)
+
+    def _due(self, course: Course, key: str, visitor: Visitor, at: int) -> None:
+        """Tell what has failed to follow by the time of an event."""
+        chunk = course.chunk
+        until = max(int(chunk.stream_time[at]) - self._config.stream_delay_ms, int(chunk.ts[at]) - 1)
+        if until >= visitor.due:
+            self._wake(course, key, visitor, until, course.starts[course.session[at]], at)
 
     def _reply(self, course: Course, reply: Reply) -> None:
         event = reply.event
@@ -205,8 +212,11 @@ class Diagnosis:
     def _wait(self, stream: Stream, key: str, visitor: Visitor) -> None:
         """Keep the list of those who wait, and their alarms, as the visitor's last event left them."""
         if visitor.waits:
-            self._waiting.setdefault(key, {})[visitor.digest] = visitor
-            stream.alarms.set(key, visitor.digest, visitor.waits)
+            of_session = self._waiting.get(key)
+            if of_session is None:
+                of_session = self._waiting[key] = {}
+            of_session[visitor.digest] = visitor
+            stream.alarms.set(key, visitor)
         elif (of_session := self._waiting.get(key)) is not None:
             of_session.pop(visitor.digest, None)
             if not of_session:
@@ -224,6 +234,7 @@ class Diagnosis:
             visitor = self._visitors.get(alarm.key, {}).get(alarm.digest)
             row = self._sessions.row_by_key.get(alarm.key)
             if visitor is not None and row is not None:
+                visitor.alarms &= ~(1 << alarm.rule)
                 self._wake(course, alarm.key, visitor, reached, int(self._sessions.start[row]))
                 self._wait(course.stream, alarm.key, visitor)
 
@@ -247,6 +258,7 @@ class Diagnosis:
         for visitor in self._waiting.pop(key, {}).values():
             self._wake(course, key, visitor, until, start, place.at)
         self._visitors.pop(key, None)
+        course.forget(key)
         course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_of(place)))
         for tick in course.stream.wanted.over(key, ended):
             course.scored(place, key, tick, None)
@@ -361,5 +373,6 @@ class Diagnosis:
             diagnosis._visitors[key] = {visitor.digest: visitor for visitor in visitors}
             stream = diagnosis._streams[int(sessions.partition[sessions.row_by_key[key]])]
             for visitor in visitors:
+                visitor.alarms = 0
                 diagnosis._wait(stream, key, visitor)
         return diagnosis

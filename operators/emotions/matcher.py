@@ -1,15 +1,26 @@
-"""The matcher: takes a user's events one by one and tells which rules they complete."""
+"""The matcher: takes a user's events one by one and tells which rules they complete.
 
-import functools
-import operator
+Every rule becomes a step, a function that looks at one event and the user's marks and returns the events that complete
+the rule with it; and what a mask has to go through is worked out once (`_Plan`). So an event costs what its own rules
+cost.
+"""
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
+from operators.emotions.patterns import TRACKED, History
 from operators.emotions.rules import Rule, Rules
 from operators.emotions.visitor import Visitor
 from schemas.inbound import Event, PageView
+
+Step = Callable[[Visitor, Any], list[str] | None]
+"""Takes an event in; returns the ids of the events that complete the rule with it, the oldest first, or None."""
+
+_PATHS: Final = 50_000
+"""Urls whose paths are remembered; beyond that the table starts anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +33,19 @@ class Shown:
     evidence: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Plan:
-    """What an event of a mask has to go through, worked out once."""
+    """What an event of a mask has to go through: which waits it stops, what it may complete, what it is a step of."""
 
     settles: bool
     stopped: tuple[int, ...]
-    stepped: tuple[tuple[Rule, Callable[[Any], Any]], ...]
-    steps: tuple[tuple[Rule, int], ...]
+    completes: tuple[tuple[Rule, Step], ...]
+    follows: tuple[tuple[Rule, Callable[[Visitor, Any], None]], ...]
+
+    @cached_property
+    def idle(self) -> bool:
+        """Whether it stops waits at most."""
+        return not (self.settles or self.completes or self.follows)
 
 
 class Matcher:
@@ -38,7 +54,9 @@ class Matcher:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self._history = tuple(rules.patterns.history.items())
-        self._of_past = sum(rules.patterns.history)
+        self._of_past = sum(rules.patterns.history) | TRACKED
+        self._look_back: dict[int, Callable[[Visitor, Any], _Plan]] = {}
+        self._steps = {rule.number: _step_of(rule) for rule in rules.rules}
         self._stopped_by_anything = tuple(rule.number for rule in rules.rules if rule.unless_anything)
         self._same_pages = tuple(rule.number for rule in rules.rules if rule.same_pages)
         self._plans: dict[int, _Plan] = {}
@@ -47,40 +65,40 @@ class Matcher:
         self.arming = self._bits_of(rule for rule in rules.rules if rule.unless_anything)
         """The bits of events after which any event of the user matters for a while."""
 
-    def _bits_of(self, rules: Iterable[Rule]) -> int:
-        bits = functools.reduce(operator.or_, (rule.on for rule in rules), 0)
-        for bit, past in self._history:
-            bits |= bit if past.bit & bits else 0
-        return bits
+    def feed(self, visitor: Visitor, event: Event, mask: int, start: int) -> list[Shown] | None:
+        """Take an event that is no repeat; ``start`` is when the session began. Overdue waits are the caller's.
 
-    def feed(self, visitor: Visitor, event: Event, mask: int, start: int) -> list[Shown]:
-        """Take an event that is no repeat; ``start`` is when the session began. Overdue waits are the caller's."""
-        if mask & self._of_past:
-            mask = self._with_past(visitor, event, mask)
-        if type(event) is PageView:
-            _track(visitor, event)
-        plan = self._plans.get(mask) or self._plan(mask)
+        Returns what it completes; None or nothing if it completes nothing.
+        """
+        look_back = self._look_back.get(mask)
+        if look_back is None:
+            look_back = self._look_back[mask] = self._looking_back(mask)
+        plan = look_back(visitor, event)
         visitor.last = max(visitor.last, event.ts)
         if visitor.waits:
             for number in plan.stopped:
                 visitor.waits.pop(number, None)
+        return None if plan.idle else self._go_through(plan, visitor, event, start)
+
+    def _go_through(self, plan: _Plan, visitor: Visitor, event: Event, start: int) -> list[Shown] | None:
         if plan.settles:
             self._settle(visitor)
-        out: list[Shown] = []
-        for rule, value in plan.stepped:
+        out: list[Shown] | None = None
+        for rule, step in plan.completes:
             if rule.until_settled and visitor.settled:
                 continue
-            evidence = self._evidence(rule, visitor, event, value)
+            evidence = step(visitor, event)
             if evidence is None:
                 continue
             if rule.for_ms:
-                visitor.waits.setdefault(rule.number, [event.ts + rule.for_ms, evidence])
+                _wait(visitor, rule, event.ts, evidence)
             else:
+                out = out or []
                 self._show(rule, visitor, event.ts, evidence, start, out)
-        for rule, stage in plan.steps:
+        for rule, follow in plan.follows:
             # An event that was used up by what it completed begins nothing of the same rule.
-            if rule.after_lasts or all(found.rule is not rule for found in out):
-                _step(visitor, rule, stage, event)
+            if out is None or rule.after_lasts or all(found.rule is not rule for found in out):
+                follow(visitor, event)
         return out
 
     def hear(self, visitor: Visitor, ts: int) -> None:
@@ -91,11 +109,14 @@ class Matcher:
 
     def wake(self, visitor: Visitor, until: int, start: int) -> list[Shown]:
         """Return what has failed to follow by ``until`` (ms, included), in the order of time."""
-        due = [(when, number) for number, (when, _) in visitor.waits.items() if when <= until]
         out: list[Shown] = []
+        if until < visitor.due:
+            return out
+        due = [(when, number) for number, (when, _) in visitor.waits.items() if when <= until]
         for when, number in sorted(due):
             _, evidence = visitor.waits.pop(number)
             self._show(self.rules.rules[number], visitor, when, evidence, start, out)
+        visitor.due = min((when for when, _ in visitor.waits.values()), default=0)
         return out
 
     def _show(self, rule: Rule, visitor: Visitor, ts: int, evidence: list[str], start: int, out: list[Shown]) -> None:
@@ -111,65 +132,95 @@ class Matcher:
         visitor.shown[rule.number] = ts
         out.append(Shown(rule, ts, confidence or 0.0, evidence))
         if rule.once_per_burst:
-            visitor.bursts.append(rule.number)
-        elif rule.count > 1:
+            visitor.bursts |= 1 << rule.number
+        elif rule.count > 1 or not rule.after_lasts:
             visitor.marks.pop(rule.number, None)
-        elif rule.after and not rule.after_lasts:
-            visitor.steps.pop(rule.number, None)
-
-    def _evidence(self, rule: Rule, visitor: Visitor, event: Event, value: Callable[[Any], Any]) -> list[str] | None:
-        """Return the events that complete a rule with this one; None if they don't."""
-        if rule.count > 1:
-            return _counted(rule, visitor, event, value)
-        if not rule.after:
-            return [event.event_id]
-        steps = visitor.steps.get(rule.number)
-        if steps is None or len(steps) < len(rule.after) or event.ts - steps[-1][0][0] > rule.within_ms:
-            return None
-        return [*(name for _, name in steps[-1]), event.event_id]
 
     def _settle(self, visitor: Visitor) -> None:
         visitor.settled = True
         for rule in self.rules.rules:
             if rule.until_settled:
-                for kept in (visitor.marks, visitor.steps, visitor.waits):
-                    kept.pop(rule.number, None)
+                visitor.marks.pop(rule.number, None)
+                visitor.waits.pop(rule.number, None)
 
-    def _with_past(self, visitor: Visitor, event: Event, mask: int) -> int:
-        """Turn the bits that depend on the past into those of their patterns, where they hold."""
-        for bit, past in self._history:
-            if not mask & bit:
-                continue
-            if past.kind == "came_from":
-                holds = visitor.page in past.pages
-            elif past.kind == "returned":
-                place = _place(event)  # type: ignore[arg-type]  # only page views have this bit
-                holds = place == visitor.before and place != visitor.place
-                if not holds and place != visitor.place:
+    def _looking_back(self, mask: int) -> Callable[[Visitor, Any], _Plan]:
+        """Return what finds the plan of an event of this mask in the light of what its user did before."""
+        past = [(bit, entry) for bit, entry in self._history if mask & bit]
+        bare = mask & ~self._of_past
+        if not mask & self._of_past:
+            plan = self._plan(bare)
+            return lambda _, __: plan
+        if [entry.kind for _, entry in past] == ["turned"]:
+            bit, entry = past[0]
+            return _turning(bit, attrgetter(entry.field), self._plan(bare), self._plan(bare | entry.bit))
+        return lambda visitor, event: self._plan(self._with_past(visitor, event, bare, past))
+
+    def _with_past(self, visitor: Visitor, event: Event, mask: int, past: list[tuple[int, History]]) -> int:
+        """Add the bits that depend on the past where they hold, and take the event in.
+
+        A view that leads elsewhere than back interrupts the going to and fro between two pages.
+        """
+        is_view = type(event) is PageView
+        place = _place(event.page, event.url) if is_view else ""  # type: ignore[attr-defined]  # its type says so
+        for bit, entry in past:
+            if entry.kind == "turned":
+                value = getattr(event, entry.field)
+                if visitor.turned.get(bit, value) != value:
+                    mask |= entry.bit
+                visitor.turned[bit] = value
+            elif entry.kind == "came_from":
+                if visitor.page in entry.pages:
+                    mask |= entry.bit
+            elif place != visitor.place:
+                if place == visitor.before:
+                    mask |= entry.bit
+                else:
                     for number in self._same_pages:
                         visitor.marks.pop(number, None)
-            else:
-                value = getattr(event, past.field)
-                holds = visitor.turned.get(bit, value) != value
-                visitor.turned[bit] = value
-            if holds:
-                mask |= past.bit
-        return mask & ~self._of_past
+        if is_view:
+            visitor.page = event.page  # type: ignore[attr-defined]  # as above
+            if place != visitor.place:
+                visitor.before, visitor.place = visitor.place, place
+        return mask
+
+    def _bits_of(self, rules: Iterable[Rule]) -> int:
+        bits = 0
+        for rule in rules:
+            bits |= rule.on
+        for bit, past in self._history:
+            bits |= bit if past.bit & bits else 0
+        return bits
 
     def _plan(self, mask: int) -> _Plan:
+        plan = self._plans.get(mask)
+        if plan is not None:
+            return plan
         plan = self._plans[mask] = _Plan(
             settles=bool(mask & self.rules.settled_by),
             stopped=tuple(r.number for r in self.rules.rules if r.unless_anything or r.unless & mask),
-            stepped=tuple((rule, _value_of(rule)) for rule in self.rules.rules if rule.on & mask),
+            completes=tuple((rule, self._steps[rule.number]) for rule in self.rules.rules if rule.on & mask),
             # The last step first: an event that is two steps of a rule is not both at once.
-            steps=tuple(
-                (rule, stage)
+            follows=tuple(
+                (rule, _follow(rule, stage))
                 for rule in self.rules.rules
                 for stage in reversed(range(len(rule.after)))
                 if rule.after[stage] & mask
             ),
         )
         return plan
+
+
+_places: dict[tuple[str, str], str] = {}
+
+
+def _place(page: str, url: str) -> str:
+    """Return what tells a page from others: its kind and its path."""
+    place = _places.get((page, url))
+    if place is None:
+        if len(_places) >= _PATHS:
+            _places.clear()
+        place = _places[page, url] = f"{page} {path_of(url)}"
+    return place
 
 
 def path_of(url: str) -> str:
@@ -181,77 +232,125 @@ def path_of(url: str) -> str:
     return url.partition("?")[0].partition("#")[0].rstrip("/")
 
 
-def _place(view: PageView) -> str:
-    """Return what tells a page from others: its kind and its path."""
-    return f"{view.page} {path_of(view.url)}"
+def _turning(bit: int, field: Callable[[Any], Any], same: _Plan, turned: _Plan) -> Callable[[Visitor, Any], _Plan]:
+    """Return what tells by one field whether an event turns from the one before: the most frequent look back."""
+
+    def look(visitor: Visitor, event: Any) -> _Plan:
+        value, before = field(event), visitor.turned.get(bit)
+        if before == value:
+            return same
+        visitor.turned[bit] = value
+        return same if before is None else turned
+
+    return look
 
 
-def _track(visitor: Visitor, view: PageView) -> None:
-    visitor.page = view.page
-    place = _place(view)
-    if place != visitor.place:
-        visitor.before, visitor.place = visitor.place, place
+def _wait(visitor: Visitor, rule: Rule, ts: int, evidence: list[str]) -> None:
+    waits = visitor.waits
+    due = ts + rule.for_ms
+    if rule.number not in waits:
+        visitor.due = min(due, visitor.due) if waits else due
+        waits[rule.number] = [due, evidence]
 
 
-def _step(visitor: Visitor, rule: Rule, stage: int, event: Event) -> None:
-    """Take an event as one of a rule's ``after``, if those before it have come."""
-    steps = visitor.steps.setdefault(rule.number, [])
-    if stage > len(steps):
-        return
-    row = [*(steps[stage - 1] if stage else ()), [event.ts, event.event_id]]
-    steps[stage : stage + 1] = [row]
+def _follow(rule: Rule, stage: int) -> Callable[[Visitor, Any], None]:
+    """Return what takes an event as one of a rule's ``after``, if those before it have come."""
+    number = rule.number
+    if len(rule.after) == 1:
+
+        def first(visitor: Visitor, event: Event) -> None:
+            visitor.marks[number] = [((event.ts, event.event_id),)]
+
+        return first
+
+    def next_(visitor: Visitor, event: Event) -> None:
+        rows = visitor.marks.setdefault(number, [])
+        if stage <= len(rows):
+            row = (*(rows[stage - 1] if stage else ()), (event.ts, event.event_id))
+            rows[stage : stage + 1] = [row]
+
+    return next_
 
 
-def _counted(rule: Rule, visitor: Visitor, event: Event, value: Callable[[Any], Any]) -> list[str] | None:
+def _step_of(rule: Rule) -> Step:
+    """Return what looks at an event that a rule asks for."""
+    if rule.gap_ms:
+        return partial(_near, rule)
+    if rule.same_pages:
+        return partial(_counted, rule, _pair)
+    if rule.distinct:
+        return partial(_counted, rule, _path if rule.distinct == "url" else partial(_field, attrgetter(rule.distinct)))
+    if rule.count > 1:
+        return partial(_counted, rule, None)
+    if rule.after:
+        return partial(_after, rule)
+    return _alone
+
+
+def _alone(_: Visitor, event: Event) -> list[str]:
+    return [event.event_id]
+
+
+def _after(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
+    rows = visitor.marks.get(rule.number)
+    if rows is None or len(rows) < len(rule.after) or event.ts - rows[-1][0][0] > rule.within_ms:
+        return None
+    return [*(name for _, name in rows[-1]), event.event_id]
+
+
+def _near(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
+    """Count events that follow close on each other, in time and on the screen."""
+    ts, x, y = event.ts, getattr(event, "x", 0.0), getattr(event, "y", 0.0)
     marks = visitor.marks.get(rule.number)
     if marks is None:
-        marks = visitor.marks[rule.number] = []
-    ts = event.ts
-    compared = _pair(visitor) if rule.same_pages else value(event)
-    if rule.gap_ms and marks:
-        last = marks[-1]
-        far = abs(ts - last[0]) > rule.gap_ms
-        if far or abs(compared[0] - last[2][0]) + abs(compared[1] - last[2][1]) > rule.gap_px:
-            marks.clear()
-            if rule.number in visitor.bursts:
-                visitor.bursts.remove(rule.number)
-    if rule.within_ms and marks and ts - marks[0][0] > rule.within_ms:
-        marks[:] = [mark for mark in marks if ts - mark[0] <= rule.within_ms]
-    if rule.same_pages and marks and marks[-1][2] != compared:
-        marks.clear()
-    if rule.distinct:
-        marks[:] = [mark for mark in marks if mark[2] != compared]
-    marks.append([ts, event.event_id, compared])
+        visitor.marks[rule.number] = [(ts, event.event_id, x, y)]
+        return None
+    then, _, at_x, at_y = marks[-1]
+    if abs(ts - then) > rule.gap_ms or abs(x - at_x) + abs(y - at_y) > rule.gap_px:
+        marks[:] = [(ts, event.event_id, x, y)]
+        visitor.bursts &= ~(1 << rule.number)
+        return None
+    marks.append((ts, event.event_id, x, y))
     if len(marks) > rule.count:
         del marks[0]
-    if len(marks) < rule.count or rule.number in visitor.bursts:
+    if len(marks) < rule.count or visitor.bursts >> rule.number & 1:
         return None
     return [mark[1] for mark in marks]
 
 
-def _pair(visitor: Visitor) -> list[str]:
+def _counted(
+    rule: Rule, compared: Callable[[Visitor, Any], Any] | None, visitor: Visitor, event: Event
+) -> list[str] | None:
+    """Count events within a time; what is ``compared`` has to be the same throughout, or different."""
+    ts = event.ts
+    value = None if compared is None else compared(visitor, event)
+    marks = visitor.marks.get(rule.number)
+    if marks is None:
+        visitor.marks[rule.number] = [(ts, event.event_id, value)]
+        return None
+    if ts - marks[0][0] > rule.within_ms:
+        marks[:] = [mark for mark in marks if ts - mark[0] <= rule.within_ms]
+    if rule.same_pages:
+        if marks and marks[-1][2] != value:
+            marks.clear()
+    elif rule.distinct:
+        marks[:] = [mark for mark in marks if mark[2] != value]
+    marks.append((ts, event.event_id, value))
+    if len(marks) > rule.count:
+        del marks[0]
+    if len(marks) < rule.count:
+        return None
+    return [mark[1] for mark in marks]
+
+
+def _pair(visitor: Visitor, _: Event) -> list[str]:
     """Return the two pages that a returning user goes between, whichever he is on."""
     return sorted((visitor.place, visitor.before))
 
 
-def _value_of(rule: Rule) -> Callable[[Any], Any]:
-    """Return what tells the value of an event that a rule's count compares."""
-    if rule.gap_ms:
-        return _where
-    if rule.distinct == "url":
-        return _path
-    if rule.distinct:
-        return attrgetter(rule.distinct)
-    return _nothing
-
-
-def _where(event: Any) -> tuple[float, float]:
-    return (getattr(event, "x", 0.0), getattr(event, "y", 0.0))
-
-
-def _path(event: Any) -> str:
+def _path(_: Visitor, event: Any) -> str:
     return path_of(event.url)
 
 
-def _nothing(_: Any) -> None:
-    return None
+def _field(getter: Callable[[Any], Any], _: Visitor, event: Event) -> Any:
+    return getter(event)

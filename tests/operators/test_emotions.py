@@ -19,7 +19,8 @@ from operators.engagement import Scorer
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Seen
 from operators.interventions.policies import Policies
-from operators.interventions.shard import InterventionConfig, Interventions
+from operators.interventions.config import InterventionConfig
+from operators.interventions.shard import Interventions
 from operators.window import Shard
 from schemas.batches import END_OF_TIME
 from schemas.inbound import AnyEvent
