@@ -115,17 +115,11 @@ def library() -> tuple[str, File]:
 def read_files(folder: Path) -> dict[str, File]:
     """Return what is served, by path: paths are compared with these, never put together."""
     path, chart_library = library()
-    files = {path: chart_library}
-    for file in sorted(folder.iterdir()):
-        if kind := TYPES.get(file.suffix):
-            body = file.read_bytes()
-            if file.name == "index.html":
-                body = body.replace(LIBRARY.encode(), path.encode())
-            name = "/" if file.name == "index.html" else f"/{file.name}"
-            files[name] = File(body, gzip.compress(body, mtime=0), kind)
-    if "/" not in files:
-        raise FileNotFoundError(2, "No such file", str(folder / "index.html"))
-    return files
+    page = (folder / "index.html").read_bytes().replace(LIBRARY.encode(), path.encode())
+    bodies = {f"/{file.name}": file.read_bytes() for file in sorted(folder.iterdir()) if file.suffix in TYPES}
+    del bodies["/index.html"]
+    files = {name: File(body, gzip.compress(body, mtime=0), TYPES[Path(name).suffix]) for name, body in bodies.items()}
+    return {"/": File(page, gzip.compress(page, mtime=0), TYPES[".html"]), **files, path: chart_library}
 
 
 class Pages:

@@ -71,6 +71,9 @@ def test_the_demo_opens_on_the_dashboard(tmp_path: Path, port: int, tab: Tab, ph
         expect(page.locator("#chart .scatterlayer .trace").first).to_be_attached()
         expect(page.locator("#delivery .amount").nth(1)).to_have_text(re.compile(r"^[\d,]+ ms$"))
         photograph(tab, "demo")
+        page.get_by_role("button", name="web-shop").click()
+        expect(page.locator("#emotions .what").first).to_be_visible()
+        expect(page.locator("#delivery .amount").nth(2)).to_have_text(re.compile(r"^[\d,]+ ms$"))
         assert tab.complaints == []
 
 
