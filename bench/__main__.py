@@ -12,6 +12,7 @@ NAMES = {
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
     "gateway": "deliveries to thousands of websocket clients, one that never reads, many that reconnect",
+    "beacon": "a rage click at the collector to help_chat at its page, in the demo",
     "answers": "chat answers through confidence and routing, by script and by length",
     "interventions": "emotions and scores through the governor and the ledger",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",

@@ -61,10 +61,10 @@ def stream(load: Load, count: int) -> Iterator[tuple[bytes, int]]:
         if load.telemetry and rng.random() < load.telemetry:
             yield msgspec.json.encode(visit(rng, dict(zip(_ABOUT, about, strict=True)))), ts
         else:
-            yield msgspec.json.encode(event(rng, *about)), ts
+            yield msgspec.json.encode(event(rng, about)), ts
 
 
-def event(rng: Random, *about: Any) -> Event:
+def event(rng: Random, about: tuple[str, str, str, str, int]) -> Event:
     """Return one event of the mix: 70 % are messages, 25 % reactions and 5 % joins."""
     kind = rng.random()
     if kind < 0.7:

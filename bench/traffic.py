@@ -93,7 +93,7 @@ def send(topics: Topics, plan: Plan, report: Connection) -> None:
         number = rng.randrange(plan.sessions)
         ts = int(time.time() * 1_000)
         session, user = session_id(number), f"u{number}-{rng.randrange(20)}"
-        event = events.event(rng, f"{len(at):x}", session, user, ts)
+        event = events.event(rng, (f"{len(at):x}", "tenant-1", session, user, ts))
         line = msgspec.json.encode(event)
         sessions.append(number)
         times.append(ts)

@@ -25,6 +25,7 @@ from schemas.registry import OUTBOUND, OUTCOMES
 from sinks.kafka import Delivery, KafkaSink
 from sinks.postgres import PostgresSink, is_away, preflight
 from sinks.websocket import handout
+from sinks.websocket.access import own_origins
 from sinks.websocket.gateway import Gateway
 from sinks.websocket.pages import OK, Answer
 from sinks.websocket.revoked import Revoked
@@ -47,10 +48,11 @@ NO_CHANNEL: Final = frozenset(entry.topic for entry in OUTBOUND.values() if entr
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A flow that is ready to run, and what to tell whoever started it."""
+    """A flow that is ready to run, what to tell whoever started it, and the origins of the gateway's own page."""
 
     flow: Dataflow
     told: tuple[str, ...]
+    origins: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def compose(
         else:
             raise ConfigError(f"flow {name!r}: expected conductor, archive or gateway")
         house.metrics()
-        yield Composed(flow, tuple(house.told))
+        yield Composed(flow, tuple(house.told), house.origins)
 
 
 def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, RecordSink]) -> Dataflow:
@@ -125,6 +127,7 @@ class _House:
         self.told: list[str] = []
         self._hand_out = hand_out
         self._has_database = False
+        self.origins: tuple[str, ...] = ()
         self._placement = placement
         self._stop = stop
         self._stack = stack
@@ -187,6 +190,7 @@ class _House:
         gateway.start()
         self._stack.callback(gateway.stop)
         self.told.append(f"dashboard  {gateway.url}")
+        self.origins = own_origins(self.settings.gateway.host, gateway.port)
         return WebsocketSink(gateway)
 
     def _handout(self) -> dict[str, Answer]:

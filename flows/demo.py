@@ -1,4 +1,4 @@
-"""Everything on this machine: broker, database, traffic, the conductor, the gateway with its dashboard."""
+"""Everything on this machine: broker, database, traffic, conductor, gateway with its dashboard, collector."""
 
 import secrets
 import threading
@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from flows import engine
+from flows.collect import collecting, wait
 from flows.compose import compose
 from flows.engine import Placement
 from flows.generate import SCENARIOS, Plan
@@ -20,6 +21,7 @@ from flows.local.browsers import Browsers
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
+from flows.settings.collector import CollectorKey
 from flows.settings.gateway import TokenKey
 from flows.watch import Watch
 from schemas.errors import TransientError
@@ -31,7 +33,7 @@ PARTITIONS: Final = 2
 EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
 TENANT: Final = "tenant-1"
-"""Whose tokens the dashboard gets unless it asks for others: one of those that are generated."""
+"""Whose the collector's key is, and the dashboard's token unless it asks for another: one of those that are made."""
 MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
 """What is going on in the demo."""
 HEAD_START_S: Final = 60
@@ -93,7 +95,10 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
                 hand_out=TENANT,
             )
         )
-        running = Demo(composed.told, watch, stop)
+        ours, key = _with_key(ours, composed.origins)
+        collector = stack.enter_context(collecting(ours))
+        told = f"collector  {collector.url}  (key {key}, tenant {TENANT})"
+        running = Demo((*composed.told, told), watch, stop)
         flow = threading.Thread(
             target=running.guard(lambda: engine.run(composed.flow, Placement(), EPOCH_S)), name="flow", daemon=True
         )
@@ -101,15 +106,19 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
         browsers = stack.enter_context(Browsers(composed.told[0].split()[-1], SHOP, seed).running())
         send = running.guard(lambda: _send_traffic(running, ours, seed, begun, browsers))
         traffic = threading.Thread(target=send, name="traffic", daemon=True)
+        watcher = threading.Thread(
+            target=running.guard(lambda: wait(collector, stop)), name="collector's watch", daemon=True
+        )
         traffic.start()
         while not begun.wait(0.1) and not stop.is_set():
             pass
-        flow.start()
+        for thread in (flow, watcher):
+            thread.start()
         try:
             yield running
         finally:
             stop.set()
-            for thread in (traffic, flow):
+            for thread in (traffic, flow, watcher):
                 thread.join(JOIN_S)
                 if thread.is_alive():
                     raise TransientError(f"demo: the {thread.name} did not end within {JOIN_S:g} s")
@@ -131,6 +140,14 @@ def _with_servers(settings: Settings, broker: str, conninfo: str) -> Settings:
     gateway = settings.gateway.model_copy(update=here)
     update = {"kafka": kafka, "database": database, "gateway": gateway, "environment": "development"}
     return settings.model_copy(update=update)
+
+
+def _with_key(settings: Settings, origins: tuple[str, ...]) -> tuple[Settings, str]:
+    """Return the settings with one key, made for this run and for these pages, and the key."""
+    key = f"pk-{secrets.token_hex(8)}"
+    keys = {key: CollectorKey(tenant=TENANT, origins=origins)}
+    collector = settings.collector.model_copy(update={"keys": keys})
+    return settings.model_copy(update={"collector": collector}), key
 
 
 def _send_traffic(running: Demo, settings: Settings, seed: int, begun: threading.Event, browsers: Browsers) -> None:

@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.fix_browser",
     "tests.fix_data",
     "tests.fix_kafka",
+    "tests.fix_collector",
     "tests.fix_logging",
     "tests.fix_postgres",
     "tests.fix_skips",

@@ -62,9 +62,9 @@ TOKENS = Tokens([KEY], "https://issuer.test", "gateway.test")
 
 
 def claims(tenant: str = "t", role: str = "dashboard", user: str = "u", **more: object) -> dict[str, object]:
-    """Return the claims of a token that holds for an hour."""
+    """Return the claims of a token that holds for a day: some are made when tests are collected."""
     now = int(time.time())
-    who = {"iss": "https://issuer.test", "aud": "gateway.test", "nbf": now - 1, "exp": now + 3_600, "sub": user}
+    who = {"iss": "https://issuer.test", "aud": "gateway.test", "nbf": now - 1, "exp": now + 86_400, "sub": user}
     return {**who, "tenant": tenant, "role": role, **more}
 
 

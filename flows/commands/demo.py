@@ -34,7 +34,7 @@ def demo(
     open_page: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Run broker, database, traffic, flow, gateway and dashboard here, until Ctrl-C or for --seconds.
+    """Run broker, database, traffic, flow, gateway, dashboard and collector here, until Ctrl-C or for --seconds.
 
     Example: attune demo --seconds 60
     """
@@ -67,6 +67,7 @@ def _settings(config: "ConfigOption", port: int | None) -> "Settings":
     update: dict[str, object] = {"gateway": settings.gateway.model_copy(update={"port": port})}
     if port == 0:
         update["metrics"] = settings.metrics.model_copy(update={"port": 0})
+        update["collector"] = settings.collector.model_copy(update={"port": 0})
     return settings.model_copy(update=update)
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic import field_validator as validates
 
+from flows.settings.collector import Collector
 from flows.settings.fields import Host, Number, Port, Seconds, Section, Share, expected, off, split
 from flows.settings.gateway import Gateway
 from flows.settings.secrecy import is_secret_name
@@ -135,13 +136,6 @@ class Metrics(Section):
     enabled: bool = True
     host: Host = "127.0.0.1"
     port: Port = 8004
-
-
-class Collector(Section):
-    """The HTTP collector's address."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8005
 
 
 class Window(Section):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from flows.settings.convert import conductor_config, emotion_rules, ms
+from flows.settings.convert import conductor_config, emotion_rules, ms, window_config
 from flows.settings.gateway import Gateway, TokenKey
 from flows.settings.model import Database, Kafka, Settings
 from flows.settings.secrecy import mask_text
@@ -23,6 +23,9 @@ from sinks.websocket.config import GatewayConfig
 from sinks.websocket.limits import Limits
 from sinks.websocket.revoked import Revoked
 from sinks.websocket.tokens import Key, Tokens, read_key
+from sources.collector.config import TOPICS as COLLECTED
+from sources.collector.config import CollectorConfig
+from sources.collector.config import Key as CollectorKey
 from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
@@ -46,6 +49,8 @@ def check(settings: Settings) -> None:
             gateway.host, gateway.origins, authenticated=bool(gateway.keys), behind_proxy=gateway.behind_proxy
         ),
         lambda: tokens(gateway),
+        # Without keys there is no collector: only who wants to run one must make some.
+        lambda: collector_config(settings) if settings.collector.keys else None,
     )
     faults = []
     for make in made:
@@ -108,6 +113,25 @@ def tokens(gateway: Gateway) -> Tokens | None:
         return None
     keys = [token_key(name, key) for name, key in gateway.keys.items()]
     return Tokens(keys, gateway.issuer, gateway.audience)
+
+
+def collector_config(settings: Settings) -> CollectorConfig:
+    """Return where the collector listens and who may send.
+
+    Raises:
+        ConfigError: there is no key, or the address can be reached from outside without a proxy in front.
+    """
+    section = settings.collector
+    names = settings.kafka.topics
+    return CollectorConfig(
+        keys={
+            name: CollectorKey(key.tenant, frozenset(key.origins), key.events_per_s, key.burst)
+            for name, key in section.keys.items()
+        },
+        topics={kind: names.get(topic, topic) for kind, topic in COLLECTED.items()},
+        late_after_ms=window_config(settings.window).stream_delay_ms,
+        **section.model_dump(exclude={"keys"}),
+    )
 
 
 def conninfo(database: Database) -> str:

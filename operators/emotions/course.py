@@ -44,12 +44,11 @@ class Stream:
 
 
 class Course:
-    """One chunk on its way, what has been told so far, and where sessions ended; those that are gone began no more."""
+    """One chunk on its way, and what has been told so far; sessions that are ``gone`` ended in it and began no more."""
 
     def __init__(self, chunk: Chunk, stream: Stream) -> None:
         self.chunk = chunk
         self.stream = stream
-        self.ended: dict[str, int] = {}
         self.gone: dict[str, None] = {}
         self.session: list[int] = chunk.session.tolist()
         self.user: list[int] = chunk.user.tolist()

@@ -8,6 +8,7 @@ from websockets.datastructures import Headers, MultipleValuesError
 from websockets.http11 import Request
 
 from schemas.errors import ConfigError
+from schemas.exposure import check_origins, check_plain, is_loopback
 from sinks.websocket.principal import DEVELOPER, Principal
 from sinks.websocket.tokens import TokenError
 
@@ -29,18 +30,6 @@ class RefusedError(Exception):
         self.text = text
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address to bind to, or comes from an address.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
-    [True, True, True, False, False]
-    """
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def networks(names: Iterable[str]) -> tuple[Network, ...]:
     """Return the networks of these addresses.
 
@@ -59,11 +48,7 @@ def check_exposure(host: str, origins: tuple[str, ...], *, authenticated: bool, 
     Raises:
         ConfigError: says which setting and what to do.
     """
-    if not is_loopback(host) and not behind_proxy:
-        raise ConfigError(
-            f"gateway.host: {host} can be reached from other machines, and the gateway itself speaks no TLS: put a"
-            " proxy that does in front and set gateway.behind_proxy = true, or use 127.0.0.1"
-        )
+    check_plain("gateway", host, behind_proxy=behind_proxy)
     if not authenticated and (behind_proxy or not is_loopback(host)):
         raise ConfigError(
             "gateway.keys: without a key nobody is authenticated and every client would see all tenants: give one, or"
@@ -74,10 +59,7 @@ def check_exposure(host: str, origins: tuple[str, ...], *, authenticated: bool, 
             "gateway.origins: behind a proxy the gateway can't know its own address: list the origins whose pages may"
             ' connect, such as "https://dashboard.example.org"'
         )
-    for origin in origins:
-        scheme, separator, rest = origin.partition("://")
-        if scheme not in ("http", "https") or not separator or not rest or set(rest) & set("/*?# "):
-            raise ConfigError(f'gateway.origins: expected "https://host" or "https://host:port", got "{origin}"')
+    check_origins("gateway.origins", origins)
 
 
 def own_origins(host: str, port: int) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 from websockets.datastructures import MultipleValuesError
 from websockets.http11 import Request, Response
 
-from sinks.websocket.access import FORWARDED, is_loopback
+from schemas.exposure import is_loopback
+from sinks.websocket.access import FORWARDED
 from sinks.websocket.pages import plain
 from sinks.websocket.tokens import Key, sign
 

@@ -93,6 +93,12 @@ def test_latency(kafka: str) -> None:
     assert "deliveries/s" in told
 
 
+def test_beacon() -> None:
+    told = bench("beacon", "--visitors", "2", "--warm-up", "3")
+    assert "help_chat at the socket" in told
+    assert "0 of 2 got nothing" in told
+
+
 def test_answers() -> None:
     assert "confidence and routing" in bench("answers", "--answers", "400", "--long-answers", "2", "--repeats", "1")
 

@@ -34,7 +34,7 @@ def port() -> int:
 @contextmanager
 def running(command: list[str], folder: Path, port: int, **extra: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command until it serves the dashboard."""
-    settings = {"ATTUNE_GATEWAY__PORT": str(port), "ATTUNE_METRICS__ENABLED": "false"}
+    settings = {"ATTUNE_GATEWAY__PORT": str(port), "ATTUNE_METRICS__ENABLED": "false", "ATTUNE_COLLECTOR__PORT": "0"}
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", *command],

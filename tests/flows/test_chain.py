@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,28 @@ def test_the_settings_of_the_page_are_right_and_its_defaults_the_cores(tmp_path:
     assert after.budget_per_hour == 500
     table = PAGE.partition("All keys, with what holds by default:")[2].partition("```")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(Policy.__struct_fields__)
+
+
+def test_a_flow_with_mistakes_in_its_rules_does_not_start_and_names_them_all(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "operators" / "rules", tmp_path / "rules")
+    for name, mistake in (
+        ("interventions.toml", "[interventions.voucher_card]\nemotions = { bargain_hunting = 1.2 }\ncooldown_s = 1\n"),
+        ("interventions.toml", "[interventions.gift]\nemotions = { joy = 0.5 }\ncooldown_s = 1\npriority = 'LOW'\n"),
+        ("content.toml", "[content.gifts]\n"),
+    ):
+        with (tmp_path / "rules" / name).open("a", encoding="utf-8") as file:
+            file.write(mistake)
+    (tmp_path / "log.jsonl").write_text(events(*OBSERVED), encoding="utf-8")
+    done = attune("replay", "log.jsonl", "--out", "out", cwd=tmp_path, ATTUNE_INTERVENTIONS__RULES="rules")
+    assert done.returncode == 1
+    for told in (
+        "rules/interventions.toml: interventions.voucher_card.emotions[...]: Expected `float` <= 1.0",
+        'rules/interventions.toml: interventions.gift.emotions: no rule finds "joy"',
+        "rules/content.toml: content.gifts: there is no intervention of this name",
+        "rules/content.toml: content.gift: missing",
+    ):
+        assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def events(*more: dict[str, Any]) -> str:

@@ -65,13 +65,15 @@ def flipped(at: int) -> str:
 
 
 NOW = int(time.time())
+"""When the tests were collected: they may run long after."""
+DAY_S = 86_400
 GOOD_HEADER: dict[str, object] = {"alg": "HS256", "typ": "JWT", "kid": "test"}
 
 
 def test_a_good_token_tells_who_it_is() -> None:
     assert TOKENS.verify(forged(GOOD_HEADER)).tenant == "t", "else the forgeries below prove nothing"
-    who = TOKENS.verify(token("acme", user="ann", channels=["sessions", "engagement"], jti="j", exp=NOW + 60))
-    assert who == Principal("acme", "dashboard", "ann", None, ("engagement", "sessions"), NOW + 60, "j")
+    who = TOKENS.verify(token("acme", user="ann", channels=["sessions", "engagement"], jti="j", exp=NOW + DAY_S))
+    assert who == Principal("acme", "dashboard", "ann", None, ("engagement", "sessions"), NOW + DAY_S, "j")
     assert TOKENS.verify(token()).channels == CHANNELS
     client = TOKENS.verify(token("acme", "client", "bob", session="s"))
     assert (client.role, client.session, client.channels) == ("client", "s", ("interventions",))
@@ -105,8 +107,8 @@ BAD: dict[str, str | Callable[[], str]] = {
     "another type": forged({**GOOD_HEADER, "typ": "logout+jwt"}),
     "type is a number": forged({**GOOD_HEADER, "typ": 1}),
     "expired": token(exp=NOW - 60),
-    "not valid yet": token(nbf=NOW + 60),
-    "made in the future": token(iat=NOW + 3_600),
+    "not valid yet": token(nbf=NOW + DAY_S),
+    "made in the future": token(iat=NOW + DAY_S),
     "no end": forged(GOOD_HEADER, exp=None),
     "endless": forged(GOOD_HEADER, exp=float("inf")),
     "end is a text": forged(GOOD_HEADER, exp="soon"),
@@ -271,19 +273,19 @@ def test_a_token_that_expires_ends_the_connection(start_gateway: StartGateway) -
 
 def test_a_fresh_token_keeps_the_connection(start_gateway: StartGateway) -> None:
     running = start_gateway(verify=TOKENS.verify, sweep_s=0.05)
-    browser = running.browser(token(exp=NOW + 5_000))
+    browser = running.browser(token(exp=NOW + DAY_S))
     for other in (token("other"), token(user="other"), token(channels=["sessions"]), token(role="client", session="s")):
         assert browser.ask(op="authenticate", token=other)["code"] == "bad_token"
     assert browser.ask(op="authenticate", token=str(BAD["expired"]))["code"] == "bad_token"
-    assert browser.ask(op="authenticate", token=token(exp=NOW + 9_000)) == {
+    assert browser.ask(op="authenticate", token=token(exp=NOW + 2 * DAY_S)) == {
         "op": "authenticated",
-        "expires_ts": (NOW + 9_000) * 1_000,
+        "expires_ts": (NOW + 2 * DAY_S) * 1_000,
     }
     (client,) = running.gateway._hub._clients
-    assert client.principal.expires == NOW + 9_000
-    running.gateway._hub.sweep(NOW + 8_999)
+    assert client.principal.expires == NOW + 2 * DAY_S
+    running.gateway._hub.sweep(NOW + 2 * DAY_S - 1)
     assert client.close is None
-    running.gateway._hub.sweep(NOW + 9_000)
+    running.gateway._hub.sweep(NOW + 2 * DAY_S)
     assert client.close is not None
 
 
