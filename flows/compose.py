@@ -166,10 +166,11 @@ class _House:
         """Return the sink that writes to the database, which must fit; that it is away now is only told."""
         self._has_database = True
         try:
-            preflight(servers.conninfo(self.settings.database))
+            if waiting := preflight(servers.conninfo(self.settings.database)):
+                _log.warning("migrations are waiting: run `attune db migrate`", names=waiting)
         except TransientError as error:
             _log.warning("the database is away: the flow waits for it", error=str(error))
-        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings)))
+        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings), self.workers))
 
     def gateway(self) -> RecordSink:
         """Return the sink that writes to websockets; the gateway is hosted by the first process."""

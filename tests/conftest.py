@@ -9,5 +9,6 @@ pytest_plugins = [
     "tests.fix_logging",
     "tests.fix_postgres",
     "tests.fix_skips",
+    "tests.fix_views",
     "tests.fix_websocket",
 ]

@@ -110,14 +110,32 @@ class Kafka(Section):
         return self
 
 
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
 class Database(Section):
-    """PostgreSQL or TimescaleDB, and how rows are gathered before they are written."""
+    """PostgreSQL or TimescaleDB, how rows are gathered before they are written, and how long they are kept.
+
+    No ``connections`` is one for each worker. Below ten days of rows a hypertable's chunks of seven would leave nothing
+    to sum.
+    """
 
     url: SecretStr | None = None
-    connections: Annotated[int, Field(ge=1, le=64)] = 1
+    connections: Annotated[int, Field(ge=0, le=64)] = 0
     max_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     max_age_s: Annotated[Number, Field(ge=0, le=60)] = 0.2
     close_s: Seconds = 10.0
+    raw_retention_days: Annotated[int | None, Field(ge=10, le=36_500), BeforeValidator(off)] = 30
+    rollup_retention_days: Annotated[Days | None, BeforeValidator(off)] = 730
+    columnstore_after_days: Annotated[Days | None, BeforeValidator(off)] = 7
+
+    @validates("rollup_retention_days")
+    @classmethod
+    def _rollups_outlast_rows(cls, value: int | None, info: ValidationInfo) -> int | None:
+        raw = info.data.get("raw_retention_days")
+        if value is not None and (raw is None or value < raw) and "raw_retention_days" in info.data:
+            raise expected(f"at least database.raw_retention_days ({raw if raw else 'off'})")
+        return value
 
     @validates("url")
     @classmethod

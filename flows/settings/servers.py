@@ -180,11 +180,11 @@ def topics_by_type(kafka: Kafka) -> dict[str, str]:
     return {kind: kafka.topics.get(entry.topic, entry.topic) for kind, entry in OUTBOUND.items()}
 
 
-def postgres_config(database: Database, on_refused: Callable[[Records], None]) -> PostgresConfig:
+def postgres_config(database: Database, on_refused: Callable[[Records], None], workers: int) -> PostgresConfig:
     """Return how rows are written; ``on_refused`` gets the dead letters of those that the database refused."""
     return PostgresConfig(
         conninfo=conninfo(database),
-        parts=database.connections,
+        parts=database.connections or workers,
         limits=BatchLimits(max_rows=database.max_rows, max_age_s=database.max_age_s),
         on_refused=on_refused,
         close_s=database.close_s,

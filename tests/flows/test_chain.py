@@ -11,6 +11,7 @@ import pytest
 
 from flows.chain import story
 from flows.settings.tenants import read_tenants
+from operators.emotions.rules import read_rules
 from operators.interventions.policies import Policy
 from schemas.errors import ConfigError
 from tests.flows.running import ROOT, attune
@@ -36,6 +37,11 @@ def test_who_follows_the_page_has_a_new_emotion_and_intervention(tmp_path: Path)
     run(check, tmp_path)
     (shown,) = blocks("text")
     assert run(try_it, tmp_path).endswith(f"out/attune.deadletters.v1.jsonl\n{shown}")
+
+
+def test_the_table_of_the_page_is_that_of_the_rules() -> None:
+    table = re.findall(r"^\| `(\w+)` \| (\w+) \| .* \| (0\.\d\d) \|$", PAGE, re.MULTILINE)
+    assert table == [(rule.name, rule.emotion, f"{rule.confidence:.2f}") for rule in read_rules().rules]
 
 
 def run(script: str, folder: Path) -> str:

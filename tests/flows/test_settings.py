@@ -15,7 +15,15 @@ from flows.settings.advice import insecurities
 from flows.settings.convert import conductor_config
 from flows.settings.model import OWN_OPTIONS
 from flows.settings.secrecy import MASK, mask_text
-from flows.settings.servers import check, connection, conninfo, gateway_config, source_config, token_key
+from flows.settings.servers import (
+    check,
+    connection,
+    conninfo,
+    gateway_config,
+    postgres_config,
+    source_config,
+    token_key,
+)
 from flows.settings.show import as_toml, as_tree, secrets
 from operators.anomalies.config import AnomalyConfig
 from operators.config import NEVER, ScoreConfig, WindowConfig
@@ -298,6 +306,12 @@ def test_the_detectors_numbers_are_settings() -> None:
 def test_no_database_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match="ATTUNE_DATABASE__URL"):
         conninfo(Settings().database)
+
+
+@pytest.mark.parametrize("connections, parts", [("0", 3), ("2", 2)])
+def test_the_database_has_a_connection_for_each_worker_unless_told_how_many(connections: str, parts: int) -> None:
+    told = {"ATTUNE_DATABASE__URL": "postgresql://db.example.org/attune", "ATTUNE_DATABASE__CONNECTIONS": connections}
+    assert postgres_config(load(None, told).database, lambda _letters: None, workers=3).parts == parts
 
 
 def test_what_is_insecure_is_told_outside_development_only() -> None:
