@@ -15,7 +15,9 @@ from flows.collect import collecting, wait
 from flows.compose import compose
 from flows.engine import Placement
 from flows.generate import SCENARIOS, Plan
-from flows.generate.write import Topics, paced
+from flows.generate.demo import SHOP
+from flows.generate.write import BATCH, Topics, paced
+from flows.local.browsers import Browsers
 from flows.local.kafka import mock_kafka
 from flows.local.postgres import local_postgres
 from flows.settings import Settings, servers
@@ -32,13 +34,18 @@ EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
 TENANT: Final = "tenant-1"
 """Whose the collector's key is, and the dashboard's token unless it asks for another: one of those that are made."""
-MIX: Final = Plan(sessions=4, people=30, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
+MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
 """What is going on in the demo."""
+HEAD_START_S: Final = 60
+"""How long it has been going on when the flow begins, so that there is something to see."""
 
 
 @dataclass
 class Demo:
-    """A running demo; ``told`` are its addresses. ``stop`` ends it; ``check`` raises what has failed by itself."""
+    """A running demo; ``told`` are its addresses, the dashboard's first.
+
+    ``stop`` ends it; ``check`` raises what has failed by itself.
+    """
 
     told: tuple[str, ...]
     watch: Watch
@@ -95,13 +102,17 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
         flow = threading.Thread(
             target=running.guard(lambda: engine.run(composed.flow, Placement(), EPOCH_S)), name="flow", daemon=True
         )
-        traffic = threading.Thread(
-            target=running.guard(lambda: _send_traffic(running, ours, seed)), name="traffic", daemon=True
-        )
+        begun = threading.Event()
+        browsers = stack.enter_context(Browsers(composed.told[0].split()[-1], SHOP, seed).running())
+        send = running.guard(lambda: _send_traffic(running, ours, seed, begun, browsers))
+        traffic = threading.Thread(target=send, name="traffic", daemon=True)
         watcher = threading.Thread(
             target=running.guard(lambda: wait(collector, stop)), name="collector's watch", daemon=True
         )
-        for thread in (flow, traffic, watcher):
+        traffic.start()
+        while not begun.wait(0.1) and not stop.is_set():
+            pass
+        for thread in (flow, watcher):
             thread.start()
         try:
             yield running
@@ -139,10 +150,16 @@ def _with_key(settings: Settings, origins: tuple[str, ...]) -> tuple[Settings, s
     return settings.model_copy(update={"collector": collector}), key
 
 
-def _send_traffic(running: Demo, settings: Settings, seed: int) -> None:
-    plan = replace(MIX, seed=seed, start_ts=int(time.time() * 1000))
+def _send_traffic(running: Demo, settings: Settings, seed: int, begun: threading.Event, browsers: Browsers) -> None:
+    """Send what happens as it happens; ``begun`` is set once what has happened before is there."""
+    plan = replace(MIX, seed=seed, start_ts=int((time.time() - HEAD_START_S) * 1000))
     to = Topics(Delivery(servers.sink_config(settings.kafka, JOIN_S / 2)), {})
-    for batch in paced(SCENARIOS["live"].make(plan).events(), running.stop):
+    for batch in paced(SCENARIOS["demo"].make(plan).events(), running.stop):
         to.send(batch)
         running.sent += len(batch)
+        for event in batch:
+            browsers.saw(event)
+        if len(batch) < BATCH and not begun.is_set():
+            to.finish()  # whole, before the flow reads on: what came out of order would be late
+            begun.set()
     to.finish()

@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "pytester",
+    "tests.fix_browser",
     "tests.fix_data",
     "tests.fix_kafka",
     "tests.fix_collector",

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import webbrowser
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +31,7 @@ def demo(
         int | None, typer.Option(min=0, max=65535, help="The dashboard's port; 0: any. (default: gateway.port)")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audience.")] = 1,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Run broker, database, traffic, flow, gateway, dashboard and collector here, until Ctrl-C or for --seconds.
@@ -43,6 +45,8 @@ def demo(
     with stop_on_signals(threading.Event()) as stop, run(settings, stop, say, seed) as running:
         for line in running.told:
             typer.echo(line)
+        if open_page and not webbrowser.open(running.told[0].split()[-1]):
+            say("no browser could be started here")
         typer.echo("scores appear within 15 s; Ctrl-C ends it")
         _show(running, None if seconds is None else time.monotonic() + seconds)
         say("stopping")

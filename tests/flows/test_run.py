@@ -262,7 +262,12 @@ def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) 
     scratch.chmod(0o777)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)  # the database runs as another user when the tests run as root
-    process = start(["demo", "--seconds", "14", "--port", "0"], tmp_path, TMPDIR=str(scratch))
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" > opened\n', encoding="ascii")
+    browser.chmod(0o755)
+    process = start(
+        ["demo", "--seconds", "14", "--port", "0", "--open"], tmp_path, TMPDIR=str(scratch), BROWSER=f"{browser} %s"
+    )
     assert process.stdout is not None
     url = process.stdout.readline().split()[-1]
     with urlopen(url, timeout=10) as page:  # noqa: S310 - the demo's own address
@@ -272,7 +277,8 @@ def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) 
     pids = children(process.pid)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
-    assert "keynote-1" in out
+    assert "all-hands-1" in out
+    assert (tmp_path / "opened").read_text(encoding="ascii").strip() == url
     assert " records out" in err
     assert not any(running(pid) for pid in pids)
     assert list(scratch.iterdir()) == []
