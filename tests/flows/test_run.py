@@ -256,17 +256,15 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
             assert "Traceback" not in result.stderr
 
 
-def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
+def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(open_folder: Path) -> None:
+    scratch = open_folder / "scratch"
     scratch.mkdir(mode=0o777)
     scratch.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # the database runs as another user when the tests run as root
-    browser = tmp_path / "browser"
+    browser = open_folder / "browser"
     browser.write_text('#!/bin/sh\necho "$1" > opened\n', encoding="ascii")
     browser.chmod(0o755)
     process = start(
-        ["demo", "--seconds", "14", "--port", "0", "--open"], tmp_path, TMPDIR=str(scratch), BROWSER=f"{browser} %s"
+        ["demo", "--seconds", "14", "--port", "0", "--open"], open_folder, TMPDIR=str(scratch), BROWSER=f"{browser} %s"
     )
     assert process.stdout is not None
     url = process.stdout.readline().split()[-1]
@@ -278,7 +276,7 @@ def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) 
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
     assert "all-hands-1" in out
-    assert (tmp_path / "opened").read_text(encoding="ascii").strip() == url
+    assert (open_folder / "opened").read_text(encoding="ascii").strip() == url
     assert " records out" in err
     assert not any(running(pid) for pid in pids)
     assert list(scratch.iterdir()) == []
