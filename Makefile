@@ -37,6 +37,7 @@ check: setup-dev ## lint, format, types, floors, schema files
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m schemas.jsonschema --check
+	$(BIN)/python -m sinks.websocket.asyncapi --check
 
 bench: setup-dev ## measure throughput and latency on this machine
 	$(BIN)/python -m bench $(ARGS)
@@ -46,8 +47,9 @@ lock: setup-dev ## pin what pyproject.toml asks for, with hashes (ARGS=--upgrade
 	$(COMPILE) $(ARGS) --group build --group dev --constraint requirements/run.txt \
 		--output-file requirements/dev.txt pyproject.toml
 
-schemas: setup ## write the JSON Schema files anew
+schemas: setup ## write the JSON Schema files and docs/asyncapi.json anew
 	$(BIN)/python -m schemas.jsonschema
+	$(BIN)/python -m sinks.websocket.asyncapi
 
 clean: ## remove what the targets above have made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -11,8 +11,13 @@ NAMES = {
     "memory": "what sessions and users take, what a tick of 100,000 sessions costs, the recovery folder over a day",
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
+    "gateway": "deliveries to thousands of websocket clients, one that never reads, many that reconnect",
+    "beacon": "a rage click at the collector to help_chat at its page, in the demo",
+    "reaction": "an event into a real Kafka to the intervention about it on the output topic",
     "answers": "chat answers through confidence and routing, by script and by length",
     "interventions": "emotions and scores through the governor and the ledger",
+    "database": "engagement rows into PostgreSQL through the sink, beside a bare COPY",
+    "views": "every view for analysts, for one tenant and one day of 10,000 sessions, on PostgreSQL",
     "nab": "the Numenta Anomaly Benchmark through the anomaly detector (--data names it)",
 }
 

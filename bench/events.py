@@ -59,7 +59,7 @@ def stream(load: Load, count: int) -> Iterator[tuple[bytes, int]]:
         event_id = f"{load.prefix}{i:08x}{rng.getrandbits(32):08x}"
         about = (event_id, "tenant-1", f"{load.prefix}session-{session:06d}", user, ts)
         if load.telemetry and rng.random() < load.telemetry:
-            yield msgspec.json.encode(visit(rng, dict(zip(_ABOUT, about, strict=True)))), ts
+            yield msgspec.json.encode(visit(rng, dict(zip(ABOUT, about, strict=True)))), ts
         else:
             yield msgspec.json.encode(event(rng, about)), ts
 
@@ -114,7 +114,7 @@ def visit(rng: Random, about: dict[str, Any]) -> Event:
 
 _KINDS = ("pointer", "scroll", "click", "hover", "view", "field", "cart", "search", "checkout", "exit")
 _OFTEN = (0.30, 0.25, 0.17, 0.12, 0.11, 0.02, 0.015, 0.005, 0.005, 0.005)
-_ABOUT = ("event_id", "tenant_id", "session_id", "user_id", "ts")
+ABOUT = ("event_id", "tenant_id", "session_id", "user_id", "ts")
 
 
 def payloads(load: Load, count: int) -> tuple[list[bytes], list[int]]:

@@ -8,7 +8,6 @@ session and are left out; so are those of the first seconds.
 
 import argparse
 import asyncio
-import multiprocessing
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -112,7 +111,7 @@ async def _watch(topics: Topics, running: Conductor, plan: Plan, count: int) -> 
             await connection.send('{"op":"subscribe","channels":["engagement"]}')
             listening.append(asyncio.create_task(client.listen(connection)))
         cpu, begin = running.cpu_s(), time.monotonic()
-        handed = await asyncio.to_thread(_sent, topics, plan)
+        handed = await asyncio.to_thread(traffic.sent, topics, plan)
         cores = (running.cpu_s() - cpu) / (time.monotonic() - begin)
         wanted = due(handed).keys()
         deadline = time.monotonic() + LAST_S
@@ -122,22 +121,6 @@ async def _watch(topics: Topics, running: Conductor, plan: Plan, count: int) -> 
             await asyncio.sleep(0.1)
     await asyncio.gather(*listening)
     return _Seen(handed, [client.arrived for client in clients], cores)
-
-
-def _sent(topics: Topics, plan: Plan) -> Handed:
-    """Send the traffic from a process of its own, which must not share the clients' interpreter."""
-    context = multiprocessing.get_context("spawn")
-    receive, report = context.Pipe(duplex=False)
-    sender = context.Process(target=traffic.send, args=(topics, plan, report))
-    sender.start()
-    report.close()
-    try:
-        handed: Handed = receive.recv()
-    finally:
-        sender.join(CONNECT_S)
-        if sender.is_alive():
-            sender.kill()
-    return handed
 
 
 def due(handed: Handed) -> dict[Key, float]:

@@ -1,7 +1,8 @@
 """Live traffic into Kafka at a steady rate, from a process of its own, and when each event was handed over."""
 
+import multiprocessing
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from random import Random
 
@@ -13,6 +14,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from bench import events
 from bench.broker import Topics
 from schemas.batches import Int64s
+from schemas.inbound import Click, Event
 from schemas.registry import INBOUND
 
 SLOT_S = 0.002
@@ -21,12 +23,18 @@ FLUSH_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``per_second`` events in all, of ``sessions`` sessions drawn at random, for ``seconds``."""
+    """``per_second`` events in all, of ``sessions`` sessions drawn at random, for ``seconds``.
+
+    ``telemetry`` is the share that visitors' pages send. Every ``troubled``-th event (0: none) is a click with an
+    error, of a user who comes for the first time: something is done about each.
+    """
 
     sessions: int
     per_second: float
     seconds: float
     seed: int = 1
+    telemetry: float = 0.0
+    troubled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +43,14 @@ class Handed:
 
     ``session`` is its number, ``ts`` the event's time (milliseconds), ``at`` the moment of the hand-over
     (`time.monotonic`, which all processes of a machine share). ``behind_s`` is how far the traffic ever lagged behind
-    its plan.
+    its plan. ``troubled`` has the moment for the event id of each click with an error.
     """
 
     session: Int64s
     ts: Int64s
     at: npt.NDArray[np.float64]
     behind_s: float
+    troubled: dict[str, float] = field(default_factory=dict)
 
 
 def session_id(number: int) -> str:
@@ -80,6 +89,7 @@ def send(topics: Topics, plan: Plan, report: Connection) -> None:
     times: list[int] = []
     at: list[float] = []
     total = int(plan.per_second * plan.seconds)
+    troubled: dict[str, float] = {}
     behind = 0.0
     begin = time.monotonic()
     while len(at) < total:
@@ -92,13 +102,36 @@ def send(topics: Topics, plan: Plan, report: Connection) -> None:
         behind = max(behind, now - planned)
         number = rng.randrange(plan.sessions)
         ts = int(time.time() * 1_000)
-        session, user = session_id(number), f"u{number}-{rng.randrange(20)}"
-        event = events.event(rng, (f"{len(at):x}", "tenant-1", session, user, ts))
+        about = (f"{len(at):x}", "tenant-1", session_id(number), f"u{number}-{rng.randrange(20)}", ts)
+        event: Event
+        if plan.troubled and len(at) % plan.troubled == plan.troubled - 1:
+            event = Click(*about[:3], f"new-{about[0]}", ts, element="pay", x=1, y=1, page="other", error=True)
+            troubled[event.event_id] = time.monotonic()
+        elif plan.telemetry and rng.random() < plan.telemetry:
+            event = events.visit(rng, dict(zip(events.ABOUT, about, strict=True)))
+        else:
+            event = events.event(rng, about)
         line = msgspec.json.encode(event)
         sessions.append(number)
         times.append(ts)
         at.append(time.monotonic())
-        producer.produce(names[type(event)], line, key=f"{event.tenant_id}/{session}")
+        producer.produce(names[type(event)], line, key=f"{event.tenant_id}/{event.session_id}")
     assert producer.flush(FLUSH_S) == 0, "the broker did not take all events in time"
     assert not faults, faults[0]
-    report.send(Handed(np.array(sessions, np.int64), np.array(times, np.int64), np.array(at), behind))
+    report.send(Handed(np.array(sessions, np.int64), np.array(times, np.int64), np.array(at), behind, troubled))
+
+
+def sent(topics: Topics, plan: Plan) -> Handed:
+    """Send the traffic from a process of its own, which must not share the clients' interpreter."""
+    context = multiprocessing.get_context("spawn")
+    receive, report = context.Pipe(duplex=False)
+    sender = context.Process(target=send, args=(topics, plan, report))
+    sender.start()
+    report.close()
+    try:
+        handed: Handed = receive.recv()
+    finally:
+        sender.join(FLUSH_S)
+        if sender.is_alive():
+            sender.kill()
+    return handed

@@ -1,42 +1,75 @@
-// The page: a list of sessions, and of the chosen one its score over time and why it is what it is.
+// The page: takes what the gateway says, and draws the list of sessions and the chosen one of them.
 
-import { clock, draw } from "./chart.js";
+import { Alarms } from "./alarms.js";
+import { watchChart } from "./chart.js";
+import { showDetail } from "./detail.js";
+import { at, clock, element, mark, words, write } from "./dom.js";
+import { showStreams } from "./entries.js";
 import { Feed } from "./feed.js";
+import { arrived, connected, roundTrips } from "./latency.js";
+import { moveFocus, showList } from "./list.js";
+import { watchScheme } from "./scheme.js";
 import { Sessions } from "./sessions.js";
+import { Stream } from "./stream.js";
+import { find, keep } from "./token.js";
 
-const MOST_ROWS = 200;
+const DRAW_EVERY_MS = 200; // 5,000 sessions tell a thousand scores a second
+const CHANNELS = ["engagement", "anomalies", "emotions", "interventions", "handoffs", "sessions"];
 const CATEGORIES = ["VERY_HIGH", "HIGH", "MODERATE", "LOW", "VERY_LOW"];
-const TERMS = [
-  ["chat", "Chat"],
-  ["poll", "Poll"],
-  ["active", "Active users"],
-  ["reactions", "Reactions"],
-  ["leaves", "Leaving"],
-];
-const SIGNALS = [
-  ["chat_per_min", "Chat messages a minute", String],
-  ["reactions_per_min", "Reactions a minute", String],
-  ["connected_users", "Connected users", String],
-  ["active_users", "Active users", String],
-  ["active_ratio", "Active share", percent],
-  ["poll_participation", "Poll participation", percent],
-  ["leave_rate", "Leave rate", percent],
-];
 
-const at = (id) => document.getElementById(id);
 const sessions = new Sessions();
-const rows = new Map(); // what is on the list: key -> {item, update}
+const alarms = new Alarms();
+const streams = {
+  emotions: new Stream(),
+  interventions: new Stream(),
+  outcomes: new Stream(),
+  handoffs: new Stream(),
+};
+const taken = {
+  engagement: (record) => {
+    arrived(record);
+    sessions.add(record);
+  },
+  session: (record) => {
+    sessions.end(record);
+    alarms.end(record);
+  },
+  anomaly: (record) => alarms.take(record),
+  emotion: (record) => streams.emotions.take(record),
+  intervention: (record) => streams.interventions.take(record),
+  outcome: (record) => streams.outcomes.take(record),
+  "human_handoff.requested": (record) => streams.handoffs.take(record),
+};
+
 let chosen = null;
-let gateway = null; // the run of the gateway that the sessions are from
-let told = null; // the category that was last told of the chosen session
+let clicked = false; // or is it only the page's own choice so far?
+let told = ""; // what was last announced of the chosen session
+let live = false;
+let drawn = 0;
 let waiting = false;
+let countdown = 0;
 
-const feed = new Feed(address(), ["engagement", "sessions"], { onState: showState, onMessage: take });
+const feed = new Feed(address(), CHANNELS, {
+  state: showState,
+  token: find,
+  roundTrip: (ms) => roundTrips.add(ms),
+  record: (record) => {
+    taken[record.type]?.(record);
+    refresh();
+  },
+});
 
-at("order").addEventListener("change", refresh);
-at("find").addEventListener("input", refresh);
+at("order").addEventListener("change", draw);
+at("find").addEventListener("input", draw);
+at("which").addEventListener("change", draw);
 at("sessions").addEventListener("keydown", moveFocus);
-new ResizeObserver(refresh).observe(at("chart"));
+at("retry").addEventListener("click", () => feed.retryNow());
+at("lock").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keep(at("token").value.trim());
+  at("token").value = "";
+  feed.connect();
+});
 at("legend").append(
   ...CATEGORIES.map((category) => {
     const item = element("li", "", words(category));
@@ -44,7 +77,10 @@ at("legend").append(
     return item;
   }),
 );
+watchScheme(draw);
+watchChart();
 feed.connect();
+draw();
 
 function address() {
   const url = new URL("/ws", location.href);
@@ -52,16 +88,30 @@ function address() {
   return url.href;
 }
 
-function take(message) {
-  if (message.op === "hello" && message.gateway !== gateway) {
-    gateway = message.gateway;
-    sessions.clear();
-  } else if (message.op === "record" && message.record.type === "engagement") {
-    sessions.add(message.record);
-  } else if (message.op === "record" && message.record.type === "session") {
-    sessions.end(message.record);
-  } else if (message.op === "error") {
-    console.warn("gateway:", message.code, message.message);
+function showState(state, detail) {
+  live = state === "live";
+  if (live) connected();
+  clearInterval(countdown);
+  const names = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", locked: "Not signed in" };
+  write(at("state"), names[state]);
+  mark(at("state"), "state", state);
+  at("lock").hidden = state !== "locked";
+  at("main").hidden = state === "locked" && sessions.size === 0;
+  if (state === "locked") {
+    write(at("lock-text"), detail);
+    at("token").focus();
+  }
+  if (live || state === "locked") at("cut").hidden = true;
+  if (state === "reconnecting") {
+    const until = performance.now() + detail * 1000;
+    const tell = () => {
+      const seconds = Math.max(0, Math.ceil((until - performance.now()) / 1000));
+      const asOf = chosen ? ` What is shown is as of ${clock(chosen.record.ts)}.` : "";
+      write(at("cut-text"), `The connection is lost.${asOf} Trying again in ${seconds} s.`);
+    };
+    tell();
+    countdown = setInterval(tell, 1000);
+    at("cut").hidden = false;
   }
   refresh();
 }
@@ -70,170 +120,63 @@ function take(message) {
 function refresh() {
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(() => {
-    waiting = false;
-    showList();
-    showChosen();
-  });
+  setTimeout(() => requestAnimationFrame(draw), Math.max(0, drawn + DRAW_EVERY_MS - performance.now()));
 }
 
-function showState(state, seconds) {
-  const words = { connecting: "Connecting", live: "Live", reconnecting: `Reconnecting in ${Math.ceil(seconds)} s` };
-  at("state").textContent = words[state];
-  at("state").dataset.state = state;
-}
-
-function showList() {
-  const found = sessions.sorted(at("order").value, at("find").value);
-  const shown = found.slice(0, MOST_ROWS);
-  if (chosen === null && shown.length > 0) choose(shown[0]);
-
-  at("count").textContent = sessions.size > 0 ? String(sessions.size) : "";
-  at("empty").hidden = found.length > 0;
-  at("empty").textContent = sessions.size > 0 ? "No session has this name." : "Waiting for the first records.";
-  at("more").hidden = found.length === shown.length;
-  at("more").textContent = `${found.length - shown.length} more are not shown: look for them by name.`;
-
-  const keys = new Set(shown.map((session) => session.key));
-  for (const [key, row] of rows) {
-    if (!keys.has(key)) {
-      row.item.remove();
-      rows.delete(key);
-    }
-  }
-  const list = at("sessions");
-  const focused = list.contains(document.activeElement) ? document.activeElement : null;
-  shown.forEach((session, i) => {
-    const row = rows.get(session.key) ?? newRow(session.key);
-    row.update(session);
-    // Moving a node costs its focus and its scroll position, so only what stands wrong is moved.
-    if (list.children[i] !== row.item) list.insertBefore(row.item, list.children[i] ?? null);
-  });
-  if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
-}
-
-function newRow(key) {
-  const item = document.createElement("li");
-  const button = element("button", "row");
-  const name = element("span", "name");
-  const value = element("span", "value");
-  const bar = element("span", "bar");
-  const fill = element("span");
-  const where = element("span", "sub where");
-  const category = element("span", "sub");
-  button.type = "button";
-  button.addEventListener("click", () => {
-    const session = sessions.get(key);
-    if (session) choose(session);
-    refresh();
-  });
-  bar.append(fill);
-  button.append(name, value, bar, where, category);
-  item.append(button);
-  const row = {
-    item,
-    update({ record }) {
-      write(name, record.session_id);
-      write(value, record.score.toFixed(2));
-      write(where, `${record.tenant_id} · ${clock(record.ts)}`);
-      write(category, words(record.category));
-      fill.style.width = `${record.score * 100}%`;
-      button.dataset.category = record.category;
-      button.setAttribute("aria-pressed", String(chosen?.key === key));
-    },
-  };
-  rows.set(key, row);
-  return row;
-}
-
-function choose(session) {
-  chosen = session;
-  told = session.record.category;
-}
-
-function showChosen() {
-  if (chosen !== null) chosen = sessions.get(chosen.key) ?? chosen;
+function draw() {
+  waiting = false;
+  drawn = performance.now();
+  chosen = pick();
+  showList(sessions, alarms, chosen, live, choose);
+  showFleet();
   at("nothing").hidden = chosen !== null;
   at("chosen").hidden = chosen === null;
+  write(
+    at("nothing-text"),
+    live
+      ? "The gateway is connected. A session appears here within 5 seconds of its first event."
+      : "Loading what the gateway knows.",
+  );
   if (chosen === null) return;
-  const { record, points, ended } = chosen;
-  write(at("detail-title"), record.session_id);
-  write(at("detail-sub"), `${record.tenant_id} · ${clock(record.ts)}`);
-  write(at("score"), record.score.toFixed(2));
-  write(at("category"), words(record.category));
-  at("category").dataset.category = record.category;
-  at("ended").hidden = !ended;
-  draw(at("chart"), points);
-  showWhy(record);
-  showSignals(record.signals);
-  if (told !== record.category) {
-    told = record.category;
-    at("news").textContent = `${record.session_id} is now ${words(record.category)}`;
+  const lasting = alarms.of(chosen.key);
+  showDetail(chosen, lasting);
+  showStreams(chosen.record, streams);
+  announce(lasting);
+}
+
+/** Return the session to show: the one that was chosen, else one that needs attention more than the one so far. */
+function pick() {
+  const known = chosen === null ? null : (sessions.get(chosen.key) ?? chosen);
+  if (clicked && known !== null) return known;
+  const first = sessions.sorted(at("order").value, "", alarms)[0] ?? null;
+  if (known === null || known.ended || first === null) return first ?? known;
+  return alarms.severity(first.key) > alarms.severity(known.key) ? first : known;
+}
+
+function showFleet() {
+  const matter = alarms.sessions;
+  write(at("fleet"), matter === 0 ? "" : `${matter} ${matter === 1 ? "session needs" : "sessions need"} attention`);
+  const title = `${matter === 0 ? "" : `(${matter}) `}Attune: live engagement`;
+  if (document.title !== title) document.title = title;
+}
+
+function choose(key) {
+  chosen = sessions.get(key) ?? chosen;
+  clicked = true;
+  told = "";
+  draw();
+  // Below each other, as on a phone, the session would appear out of sight.
+  if (at("detail").getBoundingClientRect().top > innerHeight / 2) {
+    at("detail").focus({ preventScroll: true });
+    at("detail").scrollIntoView();
   }
 }
 
-function showWhy({ contributions, score }) {
-  const list = at("why");
-  if (list.children.length === 0) {
-    for (const [, name] of TERMS) {
-      const bar = element("dd", "bar");
-      bar.append(element("span"));
-      bar.setAttribute("aria-hidden", "true");
-      list.append(element("dt", "", name), bar, element("dd", "amount"));
-    }
-  }
-  const largest = Math.max(0.3, ...TERMS.map(([key]) => Math.abs(contributions[key])));
-  TERMS.forEach(([key], i) => {
-    const [bar, amount] = [list.children[3 * i + 1], list.children[3 * i + 2]];
-    bar.classList.toggle("minus", contributions[key] < 0);
-    bar.firstElementChild.style.width = `${(Math.abs(contributions[key]) / largest) * 100}%`;
-    write(amount, signed(contributions[key]));
-  });
-  const sum = TERMS.reduce((total, [key]) => total + contributions[key], 0);
-  const cut = Math.abs(sum - score) > 0.0005 ? `, kept within 0 and 1: ${score.toFixed(3)}` : "";
-  write(at("sum"), `These add up to ${sum.toFixed(3)}${cut}.`);
-}
-
-function showSignals(signals) {
-  const list = at("signals");
-  if (list.children.length === 0) {
-    for (const [, name] of SIGNALS) list.append(element("dt", "", name), element("dd"));
-  }
-  SIGNALS.forEach(([key, , format], i) => write(list.children[2 * i + 1], format(signals[key])));
-}
-
-/** Let the arrow keys, Home and End go through the list. */
-function moveFocus(event) {
-  const buttons = [...at("sessions").querySelectorAll("button")];
-  const i = buttons.indexOf(document.activeElement);
-  const target = { ArrowDown: i + 1, ArrowUp: i - 1, Home: 0, End: buttons.length - 1 }[event.key];
-  if (i < 0 || target === undefined || !buttons[target]) return;
-  event.preventDefault();
-  buttons[target].focus();
-}
-
-function element(name, className = "", text = "") {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
-}
-
-/** Set a text if it is another one: the browser then has nothing to lay out again. */
-function write(target, text) {
-  if (target.textContent !== text) target.textContent = text;
-}
-
-function words(category) {
-  return category.toLowerCase().replace("_", " ");
-}
-
-function percent(ratio) {
-  return `${(ratio * 100).toFixed(ratio > 0 && ratio < 0.1 ? 1 : 0)} %`;
-}
-
-function signed(value) {
-  const text = Math.abs(value).toFixed(3);
-  if (text === "0.000") return text;
-  return value < 0 ? `−${text}` : `+${text}`;
+/** Tell a screen reader what matters: another category, an anomaly that begins or is over. Not every score. */
+function announce(lasting) {
+  const { record } = chosen;
+  const anomalies = lasting.map(({ record: { severity, anomaly_type: type } }) => `${words(severity)}: ${words(type)}`);
+  const now = `${record.session_id} is ${words(record.category)}. ${anomalies.join(". ") || "No anomaly"}.`;
+  if (told !== "" && told !== now) write(at("news"), now);
+  told = now;
 }

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.commands import config, database, deadletters, demo, evaluate, explain, generate, replay, run, topics
+from flows.commands import config, database, deadletters, demo, evaluate, explain, generate, replay, run, token, topics
 from flows.commands.common import fail, version
 from schemas.errors import AttuneError
 
@@ -75,6 +75,7 @@ evaluate.register(app)
 explain.register(app)
 database.register(app)
 topics.register(app)
+token.register(app)
 config.register(app)
 deadletters.register(app)
 

@@ -1,11 +1,13 @@
 """The composition root: wires a flow to the configured Kafka, database and gateway, and takes it all down again."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.outputs import Sink
@@ -18,10 +20,15 @@ from flows.stoppable import Stoppable
 from flows.tenants import TenantsWatcher
 from schemas.batches import RawBatch, Records
 from schemas.errors import ConfigError, TransientError
-from schemas.registry import OUTBOUND
+from schemas.inbound import InterventionOutcome
+from schemas.registry import OUTBOUND, OUTCOMES
 from sinks.kafka import Delivery, KafkaSink
-from sinks.postgres import PostgresSink, preflight
+from sinks.postgres import PostgresSink, is_away, preflight
+from sinks.websocket import handout
+from sinks.websocket.access import own_origins
 from sinks.websocket.gateway import Gateway
+from sinks.websocket.pages import OK, Answer
+from sinks.websocket.revoked import Revoked
 from sinks.websocket.sink import WebsocketSink
 from sources.kafka import KafkaSource, Position, Status, check_writable
 
@@ -32,16 +39,20 @@ RecordSink = Sink[tuple[str, Records]]
 SINKS: Final = ("kafka", "database", "gateway")
 """Where a conductor can write."""
 
+OUTCOME_TIMEOUT_S: Final = 10.0
+"""How long an outcome may wait for the brokers before whoever told it hears that it could not be written."""
+
 NO_CHANNEL: Final = frozenset(entry.topic for entry in OUTBOUND.values() if entry.channel is None)
 """Topics that no websocket may see, so that the flow ``gateway`` does not even read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A flow that is ready to run, and what to tell whoever started it."""
+    """A flow that is ready to run, what to tell whoever started it, and the origins of the gateway's own page."""
 
     flow: Dataflow
     told: tuple[str, ...]
+    origins: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -52,17 +63,19 @@ def compose(
     stop: threading.Event,
     sinks: frozenset[str] = frozenset(),
     extra: Mapping[str, RecordSink] | None = None,
+    hand_out: str | None = None,
 ) -> Iterator[Composed]:
     """Give the flow ``name`` (conductor, archive or gateway), with its servers running until the context ends.
 
     ``stop`` ends its sources. ``sinks`` are those of a conductor (empty: Kafka, the gateway, and the database if one
-    is configured); ``extra`` are added to them.
+    is configured); ``extra`` are added to them. ``hand_out``: whoever sits at this machine gets tokens from the
+    gateway, for this tenant unless another one is asked for.
 
     Raises:
         AttuneError: an address is taken, the database does not fit, a setting is missing.
     """
     with ExitStack() as stack:
-        house = _House(settings, placement, stop, stack)
+        house = _House(settings, placement, stop, stack, hand_out)
         if name == "conductor":
             flow = _conductor(house, sinks, extra or {})
         elif name == "archive":
@@ -71,11 +84,12 @@ def compose(
         elif name == "gateway":
             names = settings.kafka.topics
             topics = tuple(names.get(e.topic, e.topic) for e in OUTBOUND.values() if e.topic not in NO_CHANNEL)
-            flow = fanout.build(name, house.source(tuple(dict.fromkeys(topics)), "gateway"), house.gateway())
+            recent = datetime.now(UTC) - timedelta(seconds=settings.gateway.lookback_s)
+            flow = fanout.build(name, house.source(tuple(dict.fromkeys(topics)), "gateway", recent), house.gateway())
         else:
             raise ConfigError(f"flow {name!r}: expected conductor, archive or gateway")
         house.metrics()
-        yield Composed(flow, tuple(house.told))
+        yield Composed(flow, tuple(house.told), house.origins)
 
 
 def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, RecordSink]) -> Dataflow:
@@ -101,9 +115,19 @@ def _conductor(house: "_House", wanted: frozenset[str], extra: Mapping[str, Reco
 class _House:
     """Makes the parts of a flow in one process; what must be stopped again is put on the stack."""
 
-    def __init__(self, settings: Settings, placement: Placement, stop: threading.Event, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        placement: Placement,
+        stop: threading.Event,
+        stack: ExitStack,
+        hand_out: str | None,
+    ) -> None:
         self.settings = settings
         self.told: list[str] = []
+        self._hand_out = hand_out
+        self._has_database = False
+        self.origins: tuple[str, ...] = ()
         self._placement = placement
         self._stop = stop
         self._stack = stack
@@ -114,9 +138,13 @@ class _House:
         """Workers of all processes."""
         return self._placement.workers * max(1, len(self._placement.addresses))
 
-    def source(self, topics: tuple[str, ...], reader: str = "") -> Stoppable[RawBatch, Position]:
-        """Return the source of these topics; a ``reader`` has a consumer group of its own."""
+    def source(
+        self, topics: tuple[str, ...], reader: str = "", since: datetime | None = None
+    ) -> Stoppable[RawBatch, Position]:
+        """Return the source of these topics; a ``reader`` has a consumer group of its own, and may begin ``since``."""
         kafka = self.settings.kafka
+        if since is not None:
+            kafka = kafka.model_copy(update={"start": "timestamp", "start_timestamp": since})
         group = f"{kafka.group_id}-{reader}" if reader else kafka.group_id
         return Stoppable(KafkaSource(servers.source_config(kafka, topics, group), self._status), self._stop)
 
@@ -136,21 +164,44 @@ class _House:
 
     def database(self) -> RecordSink:
         """Return the sink that writes to the database, which must fit; that it is away now is only told."""
+        self._has_database = True
         try:
-            preflight(servers.conninfo(self.settings.database))
+            if waiting := preflight(servers.conninfo(self.settings.database)):
+                _log.warning("migrations are waiting: run `attune db migrate`", names=waiting)
         except TransientError as error:
             _log.warning("the database is away: the flow waits for it", error=str(error))
-        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings)))
+        return PostgresSink(servers.postgres_config(self.settings.database, _Refused(self.settings), self.workers))
 
     def gateway(self) -> RecordSink:
         """Return the sink that writes to websockets; the gateway is hosted by the first process."""
         if self._placement.process_id != 0:
             return WebsocketSink(None, local=False)
-        gateway = Gateway(servers.gateway_config(self.settings.gateway), ready=self._ready)
+        section = self.settings.gateway
+        tokens = servers.tokens(section)
+        if tokens is None:
+            _log.warning("websocket gateway: no gateway.keys: whoever is on this machine sees all tenants")
+        gateway = Gateway(
+            servers.gateway_config(section),
+            ready=self._ready,
+            verify=tokens.verify if tokens else None,
+            revoked=Revoked(section.revoked),
+            write=_Outcomes(self.settings) if tokens else None,
+            pages=self._handout(),
+        )
         gateway.start()
         self._stack.callback(gateway.stop)
         self.told.append(f"dashboard  {gateway.url}")
+        self.origins = own_origins(self.settings.gateway.host, gateway.port)
         return WebsocketSink(gateway)
+
+    def _handout(self) -> dict[str, Answer]:
+        """Return the page that hands out tokens, if there is to be one."""
+        section = self.settings.gateway
+        if self._hand_out is None:
+            return {}
+        name, key = next(iter(section.keys.items()))
+        signing = servers.token_key(name, key)
+        return {handout.PATH: handout.Handout(signing, section.issuer, section.audience, self._hand_out)}
 
     def metrics(self) -> None:
         """Answer scrapes; each process of a cluster on the port after the one before it."""
@@ -163,8 +214,34 @@ class _House:
 
     def _ready(self) -> Mapping[str, str]:
         """Tell the health check what works."""
-        stalled = self._status.stalled()
-        return {"gateway": "ok", "kafka": f"no answer from {', '.join(stalled)}" if stalled else "ok"}
+        stalled, stuck = self._status.stalled(), self._status.stuck(self.settings.gateway.idle_after_s)
+        parts = {
+            "gateway": OK,
+            "kafka": f"no answer from {', '.join(stalled)}" if stalled else OK,
+            "flow": f"no progress in partition {', '.join(stuck)}" if stuck else OK,
+        }
+        if self._has_database:
+            parts["database"] = "away" if is_away() else OK
+        return parts
+
+
+class _Outcomes:
+    """Writes outcomes of interventions to their topic and returns when they are there; called by the recorder."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._config = servers.sink_config(settings.kafka, OUTCOME_TIMEOUT_S)
+        self._topic = settings.kafka.topics.get(OUTCOMES, OUTCOMES)
+        self._delivery: Delivery | None = None
+
+    def __call__(self, events: Sequence[InterventionOutcome]) -> None:
+        delivery = self._delivery or Delivery(self._config)
+        # A producer that has failed stays failed: the next attempt makes a new one.
+        self._delivery = None
+        for event in events:
+            key = f"{event.tenant_id}/{event.session_id}".encode()
+            delivery.send(self._topic, None, key, msgspec.json.encode(event))
+        delivery.confirm()
+        self._delivery = delivery
 
 
 class _Refused:

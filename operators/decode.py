@@ -11,13 +11,14 @@ from prometheus_client import Counter
 from operators.chat.batch import CHAT, Chat, ChatBatch
 from operators.chunk import Chunk, Int32s, Reply, UInt8s, UInt64s, Watched
 from operators.config import PANE_MS, WindowConfig
-from operators.deadletters import CONTROL, DeadLetters, diagnose
+from operators.deadletters import DeadLetters
 from operators.digests import digests
 from operators.emotions.patterns import OBSERVED, Sorter
 from operators.kinds import IS_FELT, IS_POLL, KIND, WINDOWED
 from operators.numbering import CACHE, SessionNumbers
 from operators.shards import shards_of
 from schemas.batches import Int64s, RawBatch, Records
+from schemas.diagnosis import CONTROL, NO_CONTROLS, diagnose, read
 from schemas.inbound import (
     MAX_RECORD_BYTES,
     AnyEvent,
@@ -35,7 +36,6 @@ _RUN = 2_048
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""
 
-_NO_CONTROLS = ("tenant_id", "session_id", "user_id")
 _OPENING, _CLOSING = b"{}"
 
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
@@ -172,24 +172,16 @@ class BatchDecoder:
             return None
         # A control character inside a JSON string is escaped or, from U+007F on, one of these bytes.
         if b"\\" in joined or b"\x7f" in joined or b"\xc2" in joined:
-            ids = "".join([getattr(event, name) for event in events for name in _NO_CONTROLS])
+            ids = "".join([getattr(event, name) for event in events for name in NO_CONTROLS])
             if not ids.isprintable() and CONTROL.search(ids):
                 return None
         return events
 
     def _one(self, batch: RawBatch, place: int, value: bytes | None, letters: DeadLetters) -> Event | None:
-        fault = ""
-        if value is not None and len(value) <= MAX_RECORD_BYTES:
-            try:
-                event: Event = self._decoder.decode(value)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                fault = str(error)
-            else:
-                unclean = next((name for name in _NO_CONTROLS if CONTROL.search(getattr(event, name))), None)
-                if unclean is None:
-                    return event
-                fault = f"Expected `str` without control characters - at `$.{unclean}`"
-        reason, detail, ids, ts = diagnose(value, fault)
+        found = read(value)
+        if isinstance(found, Event):
+            return found
+        reason, detail, ids, ts = diagnose(value, found)
         position = batch.topics[batch.topic[place]], batch.partition, int(batch.offset[place])
         letters.add(reason, detail, position, value or b"", ids, int(batch.record_ts[place]) if ts is None else ts)
         return None

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 import structlog
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.outputs import StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from prometheus_client import Counter
 
 from schemas.batches import Records
 from schemas.errors import AttuneError, ConfigError, TerminalError, TransientError
 from schemas.registry import OUTBOUND
+from sinks.parts import SpreadSink
 
 SENT = Counter("attune_kafka_sent", "Records handed to a producer", ["topic"])
 ERRORS = Counter("attune_kafka_sink_errors", "Errors that Kafka producers reported", ["code"])
@@ -74,7 +75,8 @@ class KafkaSinkConfig:
     def producer(self) -> dict[str, str | int | bool]:
         """Return the configuration of a producer."""
         return {
-            "linger.ms": 20,
+            # What is done about a visitor must not wait for company; a backlog fills batches all the same.
+            "linger.ms": 5,
             "batch.num.messages": 10_000,
             "compression.type": "lz4",
             # A dead letter carries 64 KiB of payload, in which JSON may escape every byte as six.
@@ -94,7 +96,7 @@ class KafkaSinkConfig:
         }
 
 
-class KafkaSink(FixedPartitionedSink[Records, None]):
+class KafkaSink(SpreadSink):
     """Write ``(key, Records)`` items, each record to the topic of its type (or the one that ``topics`` names).
 
     A key of the engine always goes to the same part, and a part has one producer, so what shares a key keeps its
@@ -108,16 +110,10 @@ class KafkaSink(FixedPartitionedSink[Records, None]):
         topics: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if parts < 1:
-            raise ConfigError(f"a Kafka sink needs at least one part, got {parts}")
+        super().__init__(parts, digits=5)
         self._config = config
-        self._parts = parts
         self._topics = {kind: entry.topic for kind, entry in OUTBOUND.items()} | dict(topics or {})
         self._clock = clock
-
-    def list_parts(self) -> list[str]:
-        """Return the names of the parts."""
-        return [f"{i:05d}" for i in range(self._parts)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "KafkaSinkPart":
         """Build a part; there is nothing to resume, since ids make repeats harmless."""

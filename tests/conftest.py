@@ -2,10 +2,13 @@
 
 pytest_plugins = [
     "pytester",
+    "tests.fix_browser",
     "tests.fix_data",
     "tests.fix_kafka",
+    "tests.fix_collector",
     "tests.fix_logging",
     "tests.fix_postgres",
     "tests.fix_skips",
+    "tests.fix_views",
     "tests.fix_websocket",
 ]

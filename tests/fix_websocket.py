@@ -3,7 +3,7 @@
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
 from websockets.sync.client import ClientConnection, connect
 
 from schemas.batches import Records
-from sinks.websocket.access import Authenticate, RefusedError, developer
+from schemas.errors import AttuneError
+from schemas.inbound import InterventionOutcome
+from sinks.websocket.access import Verify
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.gateway import Gateway, always_ready
-from sinks.websocket.pages import Readiness
+from sinks.websocket.pages import Answer, Readiness
 from sinks.websocket.principal import Principal
+from sinks.websocket.revoked import Revoked
+from sinks.websocket.tokens import Tokens, read_key, sign
 
 DEADLINE_S = 20.0
 """How long a test waits for what must happen; nothing waits this long when all is well."""
@@ -46,11 +49,51 @@ def subscription(*channels: str) -> bytes:
     return frame(Opcode.TEXT, json.dumps({"op": "subscribe", "channels": channels}).encode())
 
 
-def by_header(request: Request) -> Principal:
-    """Take the tenant from a header: stands where a token will."""
-    if "X-Tenant" not in request.headers:
-        raise RefusedError(401, "Expected a tenant.\n")
-    return Principal(request.headers["X-Tenant"], "viewer")
+def said(frame: bytes) -> dict[str, Any]:
+    """Return the message in a frame of the gateway's, which is a whole text, unmasked."""
+    assert frame[0] == 0x81
+    skip = {126: 4, 127: 10}.get(frame[1], 2)
+    message: dict[str, Any] = json.loads(frame[skip:])
+    return message
+
+
+KEY = read_key("test", "HS256", b"a secret of the tests, of 64 bytes, for those that want that many")
+TOKENS = Tokens([KEY], "https://issuer.test", "gateway.test")
+
+
+def claims(tenant: str = "t", role: str = "dashboard", user: str = "u", **more: object) -> dict[str, object]:
+    """Return the claims of a token that holds for a day: some are made when tests are collected."""
+    now = int(time.time())
+    who = {"iss": "https://issuer.test", "aud": "gateway.test", "nbf": now - 1, "exp": now + 86_400, "sub": user}
+    return {**who, "tenant": tenant, "role": role, **more}
+
+
+def token(tenant: str = "t", role: str = "dashboard", user: str = "u", **more: object) -> str:
+    """Return a token that the gateway of these tests takes."""
+    return sign(KEY, claims(tenant, role, user, **more))
+
+
+def who(tenant: str | None) -> Principal:
+    """Return somebody who sees a whole tenant, or all (None)."""
+    return Principal(tenant, "dashboard" if tenant else "developer")
+
+
+class Written:
+    """Where outcomes of interventions end up; fails while ``fault`` is set."""
+
+    def __init__(self) -> None:
+        self.events: list[InterventionOutcome] = []
+        self.fault: AttuneError | None = None
+
+    def __call__(self, events: Sequence[InterventionOutcome]) -> None:
+        """Write them down."""
+        if self.fault is not None:
+            raise self.fault
+        self.events += events
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Return user, outcome and intervention of each."""
+        return [(event.user_id, event.outcome, event.intervention_id) for event in self.events]
 
 
 class Browser:
@@ -110,8 +153,14 @@ class Running:
         """Return where the websocket is."""
         return f"ws://127.0.0.1:{self.gateway.port}/ws"
 
-    def browser(self, *, receive_buffer: int = 0, **options: Any) -> Browser:
-        """Connect; ``receive_buffer`` (bytes) makes the kernel hold little for a client that doesn't read."""
+    def browser(self, shown: str = "", *, forwarded: str = "", receive_buffer: int = 0, **options: Any) -> Browser:
+        """Connect, with a token in the header if one is ``shown``, as a proxy does it for the address ``forwarded``.
+
+        ``receive_buffer`` (bytes) makes the kernel hold little for a client that doesn't read.
+        """
+        if shown or forwarded:
+            headers = {"Authorization": f"Bearer {shown}", "X-Forwarded-For": forwarded}
+            options["additional_headers"] = {name: value for name, value in headers.items() if value.split(" ")[-1]}
         options.setdefault("proxy", None)
         options.setdefault("open_timeout", DEADLINE_S)
         options.setdefault("close_timeout", 1)
@@ -122,15 +171,16 @@ class Running:
             options["sock"] = plug
         return Browser(self._open.enter_context(connect(self.url, **options)))
 
-    def deaf(self, *said: bytes) -> socket.socket:
+    def deaf(self, *said: bytes, shown: str = "") -> socket.socket:
         """Connect by hand, send frames, and never read: what the kernel holds for it is all that it ever takes."""
         plug = self._open.enter_context(socket.socket())
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         plug.settimeout(DEADLINE_S)
         plug.connect(("127.0.0.1", self.gateway.port))
+        header = f"Authorization: Bearer {shown}\r\n" if shown else ""
         plug.sendall(
-            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n%s"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n" % header.encode()
         )
         assert plug.recv(12) == b"HTTP/1.1 101"
         plug.sendall(b"".join(said))
@@ -163,9 +213,17 @@ def start_gateway() -> Iterator[StartGateway]:
     """Start gateways with settings of choice; they end with the test."""
     started: list[Running] = []
 
-    def start(*, ready: Readiness = always_ready, authenticate: Authenticate = developer, **settings: Any) -> Running:
+    def start(
+        *,
+        ready: Readiness = always_ready,
+        verify: Verify | None = None,
+        revoked: Revoked | None = None,
+        write: Written | None = None,
+        pages: dict[str, Answer] | None = None,
+        **settings: Any,
+    ) -> Running:
         config = GatewayConfig(**{"port": 0, "close_timeout_s": 5.0, **settings})
-        gateway = Gateway(config, ready=ready, authenticate=authenticate)
+        gateway = Gateway(config, ready=ready, verify=verify, revoked=revoked, write=write, pages=pages)
         gateway.start()
         started.append(Running(gateway))
         return started[-1]

@@ -37,8 +37,9 @@ Where the contract is silent, this is assumed:
     when the rule fires, not when the 30 s are ended.
 15. The 60 s of silence run from every event on ``cart`` or ``checkout`` and every cart or checkout event but
     ``complete``, wherever the user was; any later event of his ends them, and so does the end of the session.
-16. A timer fires at the ``ts`` that armed it plus its time, if nothing with a ``ts`` up to that moment, that moment
-    included, ends it, even if it comes after an event with a greater ``ts``.
+16. A timer fires at the ``ts`` that armed it plus its time, unless something with a ``ts`` up to that moment ends it
+    first, that moment included. The first event of the user with a greater ``ts`` settles it: what comes after that,
+    although its own ``ts`` is smaller, is too late to end it.
 17. Top edge after pricing: an event with ``page`` pricing before the exit intent, which may itself be on any page.
 18. Products are told apart by the path of the ``url`` of a page view of ``product``: three different ones.
 19. Skeptical: views of help from product or checkout and clicks on reviews add up to two. The page that a view came
@@ -194,7 +195,7 @@ def _silence(events: Sequence[Event], bought: int, end: int | None) -> list[Felt
     out = []
     for at, event in enumerate(events[:bought]):
         due = event.ts + SILENCE_MS
-        broken = any(later.ts <= due for later in events[at + 1 :]) or (end is not None and end <= due)
+        broken = any(later.ts <= due for later in events[at + 1 : at + 2]) or (end is not None and end <= due)
         if on_sale_pages(event) and not broken:
             out.append(Felt("exit_risk", "silence_at_till", due, 0.88, (event.event_id,)))
     return out
@@ -210,8 +211,8 @@ def _cart_pause(events: Sequence[Event], bought: int, end: int | None) -> list[F
             continue
         due = event.ts + ON_CART_MS
         rest = range(at + 1, len(events))
-        ended = next((n for n in rest if left_cart(events[n]) and events[n].ts <= due), None)
         passed = next((n for n in rest if events[n].ts > due), len(events))
+        ended = next((n for n in rest[: passed - at - 1] if left_cart(events[n])), None)
         free = passed if ended is None else ended
         if ended is None and (end is None or end > due):
             used = passed

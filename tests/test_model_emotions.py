@@ -107,6 +107,7 @@ FORTH_AND_BACK = tuple(view(10 * n, "search" if n % 2 else "home") for n in rang
         ([*FORTH_AND_BACK[:4], view(35, "search"), FORTH_AND_BACK[4]], [("back_and_forth", 40)]),
         ([*FORTH_AND_BACK[:4], view(35, "other"), FORTH_AND_BACK[4]], []),
         (FORTH_AND_BACK[:4], []),
+        ([view(10 * n, "product", f"https://x.example/{n % 2}?n={n}") for n in range(5)], [("back_and_forth", 40)]),
         # Price.
         ([pointer(0, 100, 5000)], []),
         ([pointer(0, 100, 5001)], [("pointer_stop", 0)]),
@@ -152,7 +153,9 @@ FORTH_AND_BACK = tuple(view(10 * n, "search" if n % 2 else "home") for n in rang
         ([view(0, "checkout"), on(60, "reaction")], []),
         ([view(0, "checkout"), on(60.001, "reaction")], [("silence_at_till", 60)]),
         ([view(0, "checkout"), field(59, "street", 1)], [("silence_at_till", 119)]),
-        ([view(0, "checkout"), on(61, "reaction"), on(59.5, "reaction")], []),
+        ([view(0, "checkout"), on(61, "reaction"), on(59.5, "reaction")], [("silence_at_till", 60)]),
+        ([cart(0, "add"), view(1, "cart"), on(33, "reaction"), view(30, "home")], [("cart_pause", 31)]),
+        ([cart(0, "add"), view(1, "cart"), on(30, "reaction"), view(29, "home")], []),
         # After the order.
         ([checkout(0, "complete"), hover(1, 700), view(2, "cart"), hover(3, 3500, "cart"), leave(4, "back", "cart"),
           leave(5, "top", "pricing"), click(6, error=True)], [("error_click", 6)]),

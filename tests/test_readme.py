@@ -75,6 +75,18 @@ def test_the_lab_is_made_and_evaluated(tmp_path: Path) -> None:
     assert (tmp_path / "anomalies.svg").read_bytes().startswith(b"<svg")
 
 
+def test_visitors_are_replayed_and_explained(tmp_path: Path) -> None:
+    script = "set -e -o pipefail\n" + block_with("sh", "--scenario visitors")
+    command = ["bash", "-c", script]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=170, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "attune.interventions.v1.jsonl" in done.stdout
+    assert "governor" in done.stdout
+    assert "rage_click" in done.stdout
+
+
 def test_the_recorded_conversation_goes_as_shown(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     script = "set -e -o pipefail\n" + block_with("sh", "--conversation")
@@ -99,7 +111,11 @@ def demo(tmp_path: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    settings = {"ATTUNE_GATEWAY__PORT": str(port), "ATTUNE_METRICS__ENABLED": "false"}
+    settings = {
+        "ATTUNE_GATEWAY__PORT": str(port),
+        "ATTUNE_COLLECTOR__PORT": "0",
+        "ATTUNE_METRICS__ENABLED": "false",
+    }
     log = (tmp_path / "demo.log").open("wb")
     process = subprocess.Popen(
         ["bash", "-c", "exec attune demo"], cwd=tmp_path, env=environment(tmp_path, **settings), stdout=log, stderr=log
@@ -118,21 +134,27 @@ def demo(tmp_path: Path) -> Iterator[int]:
 
 
 def test_the_dashboard_authors_first_minutes(demo: int, tmp_path: Path) -> None:
-    """The page's script shows scores, and they move, within 15 s of the demo's address."""
+    """The page's script shows scores, and they move, within 15 s of the demo's address; and an intervention arrives."""
     script = block_with("python", "websockets").replace("127.0.0.1:8003", f"127.0.0.1:{demo}")
     begin = time.monotonic()
     process = subprocess.Popen([sys.executable, "-u", "-c", script], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         seen: dict[str, set[str]] = {}
+        done: set[str] = set()
+        moved: float | None = None
         for line in process.stdout:
-            session, score, category = line.split()
-            assert category in {"VERY_HIGH", "HIGH", "MODERATE", "LOW", "VERY_LOW"}
-            seen.setdefault(session, set()).add(score)
-            if any(len(scores) > 1 for scores in seen.values()):
+            session, what, how = line.split()
+            if how in {"fired", "suppressed", "pending", "refused", "expired"}:
+                done.add(f"{what} {how}")
+            else:
+                assert how in {"VERY_HIGH", "HIGH", "MODERATE", "LOW", "VERY_LOW"}
+                seen.setdefault(session, set()).add(what)
+                moved = moved or (time.monotonic() - begin if len(seen[session]) > 1 else None)
+            if moved and any(each.endswith(" fired") for each in done):
                 break
-        assert seen
-        assert time.monotonic() - begin < 30
+        assert moved is not None
+        assert moved < 30
     finally:
         process.kill()
         process.wait(10)

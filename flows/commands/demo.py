@@ -2,6 +2,7 @@
 
 import threading
 import time
+import webbrowser
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,9 +31,10 @@ def demo(
         int | None, typer.Option(min=0, max=65535, help="The dashboard's port; 0: any. (default: gateway.port)")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same audience.")] = 1,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the dashboard in the browser.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Run broker, database, traffic, flow, gateway and dashboard here, until Ctrl-C or for --seconds.
+    """Run broker, database, traffic, flow, gateway, dashboard and collector here, until Ctrl-C or for --seconds.
 
     Example: attune demo --seconds 60
     """
@@ -43,6 +45,8 @@ def demo(
     with stop_on_signals(threading.Event()) as stop, run(settings, stop, say, seed) as running:
         for line in running.told:
             typer.echo(line)
+        if open_page and not webbrowser.open(running.told[0].split()[-1]):
+            say("no browser could be started here")
         typer.echo("scores appear within 15 s; Ctrl-C ends it")
         _show(running, None if seconds is None else time.monotonic() + seconds)
         say("stopping")
@@ -63,6 +67,7 @@ def _settings(config: "ConfigOption", port: int | None) -> "Settings":
     update: dict[str, object] = {"gateway": settings.gateway.model_copy(update={"port": port})}
     if port == 0:
         update["metrics"] = settings.metrics.model_copy(update={"port": 0})
+        update["collector"] = settings.collector.model_copy(update={"port": 0})
     return settings.model_copy(update=update)
 
 

@@ -21,6 +21,7 @@ class FlowName(StrEnum):
     CONDUCTOR = "conductor"
     ARCHIVE = "archive"
     GATEWAY = "gateway"
+    COLLECTOR = "collector"
 
 
 class SinkName(StrEnum):
@@ -40,7 +41,8 @@ def run(  # noqa: PLR0913, PLR0917 - every option of the command is an argument
     flow: Annotated[
         FlowName,
         typer.Argument(
-            help="conductor: all of it; archive: output topics to the database; gateway: output topics to websockets.",
+            help="conductor: all of it; archive: output topics to the database; gateway: output topics to websockets; "
+            "collector: HTTP to the inbound topics.",
             show_choices=True,
         ),
     ],
@@ -65,6 +67,14 @@ def run(  # noqa: PLR0913, PLR0917 - every option of the command is an argument
     Example: attune run conductor --workers 2 --recovery /var/lib/attune
     """
     _check_cluster(processes, process_id, addresses)
+    if flow is FlowName.COLLECTOR:
+        if processes > 1 or workers > 1 or addresses or recovery or sink:
+            raise typer.BadParameter(
+                "the collector is one process without state: run several, each with a collector.port of its own",
+                param_hint="collector",
+            )
+        _collect(load_settings(config))
+        return
     settings = load_settings(config)
     folder = recovery or settings.recovery.path
     if processes > 1:
@@ -81,6 +91,20 @@ def run(  # noqa: PLR0913, PLR0917 - every option of the command is an argument
         warn_insecure(settings)
     placement = Placement(process_id or 0, tuple(addresses.split(";")) if addresses else (), workers)
     _run_here(flow.value, settings, placement, folder, frozenset(name.value for name in sink or ()), parent)
+
+
+def _collect(settings: "Settings") -> None:
+    import structlog
+
+    from flows import collect
+    from flows.lifecycle import stop_on_signals
+
+    warn_insecure(settings)
+    with stop_on_signals(threading.Event()) as stop, collect.collect(settings) as (collector, told):
+        for line in told:
+            say(line)
+        structlog.get_logger(__name__).info("flow starts", flow="collector")
+        collect.wait(collector, stop)
 
 
 def _check_cluster(processes: int, process_id: int | None, addresses: str | None) -> None:

@@ -10,7 +10,7 @@ from operator import itemgetter
 from random import Random
 
 from flows.generate.plan import Plan
-from flows.generate.script import MOODS, MS, Manner, Person, Script, write_script
+from flows.generate.script import MOODS, MS, Manner, Mood, Person, Script, write_script
 from flows.generate.truth import SessionTruth, TickCounter, Truth
 from schemas import inbound
 from schemas.inbound import Event
@@ -37,10 +37,11 @@ Item = tuple[int, int, Event]
 
 
 class LiveTraffic:
-    """The scenario ``live``: several sessions side by side, each with a mood of its own."""
+    """The scenario ``live``: several sessions side by side, each with a mood of its own, in turn."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, moods: tuple[Mood, ...] = MOODS) -> None:
         self._plan = plan
+        self._moods = moods
         self._ended: dict[int, list[SessionTruth]] = {slot: [] for slot in range(plan.sessions)}
         self._length = max(int((plan.minutes or MINUTES) * 60 * MS), 1 * MS)
         self._starts = [self._first_start(slot) for slot in range(plan.sessions)]
@@ -67,7 +68,7 @@ class LiveTraffic:
     def _slot(self, slot: int) -> Iterator[Item]:
         """Play a session and, if the plan repeats, the ones that follow in its place."""
         start = self._starts[slot]
-        mood = MOODS[slot % len(MOODS)]
+        mood = self._moods[slot % len(self._moods)]
         tenant = f"tenant-{slot % self._plan.tenants + 1}"
         for turn in count(1):
             name = f"{mood.title}-{slot + 1}" + (f"-{turn}" if turn > 1 else "")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from flows.generate.demo import DemoTraffic
 from flows.generate.lab.kinds import KINDS
 from flows.generate.lab.traffic import LabTraffic
 from flows.generate.live import LiveTraffic
@@ -21,6 +22,7 @@ class Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "live": Scenario("live sessions: people come, chat, react, vote in polls and leave", LiveTraffic),
+    "demo": Scenario("live sessions in which much happens within two minutes, and a shop", DemoTraffic),
     "lab": Scenario("labelled sessions of all kinds below in turn, 5 to 5,000 people, 10 to 60 minutes", LabTraffic),
     **{
         f"lab-{name}": Scenario(f"the lab's sessions of one kind: {kind.summary}", partial(LabTraffic, kind=name))

@@ -22,12 +22,16 @@ Curve = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Mood:
-    """How a session goes: its energy over time, and from which share on how many leave early."""
+    """How a session goes: its energy over time, and from which share on how many leave early.
+
+    ``exodus``: at which share how many go together, within seconds.
+    """
 
     title: str
     energy: Curve
     leaving_from: float
     leaving_share: float
+    exodus: tuple[float, float] | None = None
 
 
 MOODS: tuple[Mood, ...] = (
@@ -161,6 +165,8 @@ def _draw_person(rng: Random, user_id: str, mood: Mood, span: tuple[int, int], m
     go = float(end)
     if rng.random() < mood.leaving_share:
         go = start + length * rng.uniform(mood.leaving_from, 1.0)
+    if mood.exodus and rng.random() < mood.exodus[1]:
+        go = min(go, start + length * mood.exodus[0] + rng.expovariate(1 / (3 * MS)))
     go = max(go, min(come + 0.1 * length, end))
     manner = rng.choices((Manner.JOINS, Manner.VANISHES, Manner.DROPS_IN), (0.8, 0.05, 0.15))[0]
     talk = rng.gammavariate(2.0, 0.5)

@@ -193,21 +193,27 @@ def _where(key: Key, origin: dict[Key, str], file: Path | None, lines: dict[Key,
 
 def _shown(key: Key, value: object) -> str:
     """Return what was got, for the eyes: secrets masked, long values cut."""
-    if any(map(is_secret_name, key)) or _is_secret_field(key):
+    # What stands where a key's table belongs is most likely the key.
+    if any(map(is_secret_name, key)) or _is_secret_field(key) or "keys" in key:
         return MASK
     text = f'"{mask_text(value)}"' if isinstance(value, str) else mask_text(repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _section(key: Key) -> type[BaseModel] | None:
-    """Return the model that a section's key leads to, None if there is none."""
-    model: type[BaseModel] = Settings
+    """Return the model that a section's key leads to, None if there is none. Names in a table of tables are free."""
+    model: type[BaseModel] | None = Settings
+    named: type[BaseModel] | None = None
     for part in key:
-        field = model.model_fields.get(part)
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if named is not None:
+            model, named = named, None
+            continue
+        field = model.model_fields.get(part) if model else None
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if found is None:
             return None
-        model = annotation
+        model, named = (found, None) if found is kinds[0] else (None, found)
     return model
 
 

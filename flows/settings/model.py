@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
@@ -22,8 +20,10 @@ from pydantic import (
     model_validator,
 )
 from pydantic import field_validator as validates
-from pydantic_core import PydanticCustomError
 
+from flows.settings.collector import Collector
+from flows.settings.fields import Host, Number, Port, Seconds, Section, Share, expected, off, split
+from flows.settings.gateway import Gateway
 from flows.settings.secrecy import is_secret_name
 from operators.anomalies.config import AnomalyConfig
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
@@ -44,27 +44,6 @@ OWN_OPTIONS = {
 """librdkafka options that are not free, and what to set instead."""
 
 
-def expected(what: str) -> PydanticCustomError:
-    """Return the error that says what a valid value would have been."""
-    return PydanticCustomError("expected", "{what}", {"what": what})
-
-
-def _off(value: object) -> object:
-    return None if isinstance(value, str) and value.strip().lower() in ("off", "none", "") else value
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise expected("a finite number")
-    return value
-
-
-def _split(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
 def _addresses(value: str) -> str:
     for address in value.split(","):
         host, colon, port = address.strip().rpartition(":")
@@ -73,23 +52,9 @@ def _addresses(value: str) -> str:
     return ",".join(address.strip() for address in value.split(","))
 
 
-Number = Annotated[float, AfterValidator(_finite)]
-Seconds = Annotated[Number, Field(gt=0, le=366 * 86_400)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-"""A TCP port; 0 lets the system choose one."""
-Host = Annotated[str, Field(min_length=1, max_length=255)]
-Strings = Annotated[tuple[str, ...], BeforeValidator(_split)]
-"""A list; in a variable, its parts are separated by commas."""
 Option = bool | int | float | str | SecretStr
 """The value of a librdkafka option. Secret ones are wrapped by their name."""
 _SCALAR = (bool, int, float, str)
-
-
-class Section(BaseModel):
-    """A table of the file. An unknown key is a fault."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Kafka(Section):
@@ -145,14 +110,32 @@ class Kafka(Section):
         return self
 
 
+Days = Annotated[int, Field(ge=1, le=36_500)]
+
+
 class Database(Section):
-    """PostgreSQL or TimescaleDB, and how rows are gathered before they are written."""
+    """PostgreSQL or TimescaleDB, how rows are gathered before they are written, and how long they are kept.
+
+    No ``connections`` is one for each worker. Below ten days of rows a hypertable's chunks of seven would leave nothing
+    to sum.
+    """
 
     url: SecretStr | None = None
-    connections: Annotated[int, Field(ge=1, le=64)] = 1
+    connections: Annotated[int, Field(ge=0, le=64)] = 0
     max_rows: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     max_age_s: Annotated[Number, Field(ge=0, le=60)] = 0.2
     close_s: Seconds = 10.0
+    raw_retention_days: Annotated[int | None, Field(ge=10, le=36_500), BeforeValidator(off)] = 30
+    rollup_retention_days: Annotated[Days | None, BeforeValidator(off)] = 730
+    columnstore_after_days: Annotated[Days | None, BeforeValidator(off)] = 7
+
+    @validates("rollup_retention_days")
+    @classmethod
+    def _rollups_outlast_rows(cls, value: int | None, info: ValidationInfo) -> int | None:
+        raw = info.data.get("raw_retention_days")
+        if value is not None and (raw is None or value < raw) and "raw_retention_days" in info.data:
+            raise expected(f"at least database.raw_retention_days ({raw if raw else 'off'})")
+        return value
 
     @validates("url")
     @classmethod
@@ -165,29 +148,12 @@ class Database(Section):
         return value
 
 
-class Gateway(Section):
-    """The websocket gateway, the dashboard's page and the health checks."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8003
-    origins: Strings = ()
-    behind_proxy: bool = False
-    max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
-
-
 class Metrics(Section):
     """The Prometheus endpoint. With several processes each takes the next port."""
 
     enabled: bool = True
     host: Host = "127.0.0.1"
     port: Port = 8004
-
-
-class Collector(Section):
-    """The HTTP collector's address."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 8005
 
 
 class Window(Section):
@@ -198,7 +164,7 @@ class Window(Section):
     session_timeout_s: Annotated[Number, Field(ge=60, le=7 * 86_400)] = 1800.0
     presence_timeout_s: Annotated[Number, Field(ge=5, le=86_400)] = 300.0
     audience_s: Annotated[Number, Field(ge=5, le=86_400)] = 300.0
-    join_timeout_s: Annotated[Seconds | None, BeforeValidator(_off)] = None
+    join_timeout_s: Annotated[Seconds | None, BeforeValidator(off)] = None
     poll_timeout_s: Seconds = 600.0
     shards: Annotated[int, Field(ge=1, le=1024)] = 4
 
@@ -271,7 +237,7 @@ class Engagement(Section):
 
 def _kind(field: dataclasses.Field[Any]) -> Any:
     """Return the type that a number of the detector's has here: a list may be written as a variable, too."""
-    return Annotated[field.type, BeforeValidator(_split)] if isinstance(field.default, tuple) else field.type
+    return Annotated[field.type, BeforeValidator(split)] if isinstance(field.default, tuple) else field.type
 
 
 _NUMBERS: dict[str, Any] = {

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from confluent_kafka import Producer
 from pydantic import SecretStr
 
-from flows.settings.convert import conductor_config, emotion_rules, ms
-from flows.settings.model import Database, Gateway, Kafka, Settings
+from flows.settings.convert import conductor_config, emotion_rules, ms, window_config
+from flows.settings.gateway import Gateway, TokenKey
+from flows.settings.model import Database, Kafka, Settings
 from flows.settings.secrecy import mask_text
 from flows.settings.show import secrets
 from operators.interventions.content import read_interventions
@@ -17,9 +18,14 @@ from schemas.registry import INBOUND_TOPICS, OUTBOUND, OUTBOUND_TOPICS
 from sinks.kafka import KafkaSinkConfig
 from sinks.postgres import Limits as BatchLimits
 from sinks.postgres import PostgresConfig
-from sinks.websocket.access import check_exposure, developer
+from sinks.websocket.access import check_exposure, networks
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.limits import Limits
+from sinks.websocket.revoked import Revoked
+from sinks.websocket.tokens import Key, Tokens, read_key
+from sources.collector.config import TOPICS as COLLECTED
+from sources.collector.config import CollectorConfig
+from sources.collector.config import Key as CollectorKey
 from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
@@ -37,7 +43,14 @@ def check(settings: Settings) -> None:
         lambda: source_config(settings.kafka, inbound_topics(settings.kafka)),
         lambda: sink_config(settings.kafka),
         lambda: gateway_config(gateway),
-        lambda: check_exposure(gateway.host, gateway.origins, developer, behind_proxy=gateway.behind_proxy),
+        lambda: networks(gateway.proxies),
+        lambda: Revoked(gateway.revoked),
+        lambda: check_exposure(
+            gateway.host, gateway.origins, authenticated=bool(gateway.keys), behind_proxy=gateway.behind_proxy
+        ),
+        lambda: tokens(gateway),
+        # Without keys there is no collector: only who wants to run one must make some.
+        lambda: collector_config(settings) if settings.collector.keys else None,
     )
     faults = []
     for make in made:
@@ -64,8 +77,60 @@ def gateway_config(gateway: Gateway) -> GatewayConfig:
         host=gateway.host,
         port=gateway.port,
         behind_proxy=gateway.behind_proxy,
+        proxies=gateway.proxies,
         origins=gateway.origins,
-        limits=Limits(clients=gateway.max_clients),
+        limits=Limits(
+            clients=gateway.max_clients,
+            clients_per_user=gateway.max_clients_per_user,
+            clients_per_address=gateway.max_clients_per_address,
+        ),
+    )
+
+
+def token_key(name: str, key: TokenKey) -> Key:
+    """Return a key for tokens, read from its file if it has one.
+
+    Raises:
+        ConfigError: the file can't be read, or holds no such key.
+    """
+    if key.secret is not None:
+        return read_key(name, key.algorithm, key.secret.get_secret_value().encode())
+    assert key.file is not None  # noqa: S101 - the settings see to it that there is one of both
+    try:
+        material = key.file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"gateway.keys.{name}.file: {key.file} can't be read ({error.strerror})") from error
+    return read_key(name, key.algorithm, material.strip())
+
+
+def tokens(gateway: Gateway) -> Tokens | None:
+    """Return what checks tokens; None without a key: nobody is authenticated.
+
+    Raises:
+        ConfigError: a key can't be used.
+    """
+    if not gateway.keys:
+        return None
+    keys = [token_key(name, key) for name, key in gateway.keys.items()]
+    return Tokens(keys, gateway.issuer, gateway.audience)
+
+
+def collector_config(settings: Settings) -> CollectorConfig:
+    """Return where the collector listens and who may send.
+
+    Raises:
+        ConfigError: there is no key, or the address can be reached from outside without a proxy in front.
+    """
+    section = settings.collector
+    names = settings.kafka.topics
+    return CollectorConfig(
+        keys={
+            name: CollectorKey(key.tenant, frozenset(key.origins), key.events_per_s, key.burst)
+            for name, key in section.keys.items()
+        },
+        topics={kind: names.get(topic, topic) for kind, topic in COLLECTED.items()},
+        late_after_ms=window_config(settings.window).stream_delay_ms,
+        **section.model_dump(exclude={"keys"}),
     )
 
 
@@ -115,11 +180,11 @@ def topics_by_type(kafka: Kafka) -> dict[str, str]:
     return {kind: kafka.topics.get(entry.topic, entry.topic) for kind, entry in OUTBOUND.items()}
 
 
-def postgres_config(database: Database, on_refused: Callable[[Records], None]) -> PostgresConfig:
+def postgres_config(database: Database, on_refused: Callable[[Records], None], workers: int) -> PostgresConfig:
     """Return how rows are written; ``on_refused`` gets the dead letters of those that the database refused."""
     return PostgresConfig(
         conninfo=conninfo(database),
-        parts=database.connections,
+        parts=database.connections or workers,
         limits=BatchLimits(max_rows=database.max_rows, max_age_s=database.max_age_s),
         on_refused=on_refused,
         close_s=database.close_s,

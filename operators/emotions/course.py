@@ -46,7 +46,7 @@ class Stream:
 
 
 class Course:
-    """One chunk on its way, what has been told so far, and where sessions ended; those that are gone began no more.
+    """One chunk on its way, and what has been told so far; sessions that are ``gone`` ended in it and began no more.
 
     ``segments`` counts how often each session has ended so far, ``later`` names the visitors (rows) who came after such
     an end, and which.
@@ -55,7 +55,6 @@ class Course:
     def __init__(self, chunk: Chunk, stream: Stream) -> None:
         self.chunk = chunk
         self.stream = stream
-        self.ended: dict[str, int] = {}
         self.gone: dict[str, None] = {}
         self.starts: list[int] = []
         self.segments: dict[int, int] = {}

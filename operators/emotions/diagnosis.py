@@ -77,8 +77,6 @@ class Diagnosis:
         chunk = noticed.chunk
         course = Course(chunk, self._streams.setdefault(chunk.partition, Stream()))
         stream = course.stream
-        for anomaly in noticed.anomalies:
-            stream.wanted.add(session_key(anomaly.tenant_id, anomaly.session_id), anomaly.ts, anomaly.ts)
         if len(chunk) or chunk.replies:
             self._events(course, noticed.accepted)
         stream.clock = max(stream.clock, chunk.clock)
@@ -277,7 +275,6 @@ class Diagnosis:
         for tick in course.stream.wanted.over(key, ended):
             course.scored(place, key, tick, None)
         course.stream.ended[key] = (start, last)
-        course.ended[key] = place.at
 
     def _end_idle(self, course: Course, reached: int) -> None:
         sessions, stream = self._sessions, course.stream
@@ -310,10 +307,10 @@ class Diagnosis:
         for anomaly in noticed.anomalies:
             key = session_key(anomaly.tenant_id, anomaly.session_id)
             place = self._tick_place(course, noticed.accepted, key, anomaly.ts)
-            # Of a session that is known to be over nothing is to be mended, although its last ticks are still to come.
-            _, ended = stream.ended.get(key, NEVER_ENDED)
-            if anomaly.ts > ended or place.at < course.ended.get(key, 0):
-                course.tell(place, Seen(anomaly, course.time_of(place)), first=True)
+            course.tell(place, Seen(anomaly, course.time_of(place)), first=True)
+            course.want(place, key, anomaly.ts, anomaly.ts)
+            for tick in stream.wanted.over(key, stream.ended.get(key, NEVER_ENDED)[1]):
+                course.scored(place, key, tick, None, first=True)
         for key, tick, score in stream.wanted.take(noticed.closed, self._waiting()):
             course.scored(self._tick_place(course, noticed.accepted, key, tick), key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):

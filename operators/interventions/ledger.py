@@ -22,8 +22,9 @@ _EFFECTS: Final = Counter("attune_intervention_effects_total", "Effects measured
 class Ledger:
     """The interventions that may still change, be measured, or be answered to: for ``memory_ms`` of stream time.
 
-    Each score that is waited for has to come, if only to say that there is none. ``clocks`` is the stream time of each
-    partition, which its owner moves on. An intervention's is its session's.
+    A score that is waited for has to come before its partition's stream time leaps beyond that, if only to say that
+    there is none. ``clocks`` is the stream time of each partition, which its owner moves on. An intervention's is its
+    session's.
     """
 
     def __init__(
@@ -138,16 +139,22 @@ class Ledger:
             told += _effect(event.tenant_id, event.intervention_id, known)
         return told
 
-    def _is_over(self, known: Known) -> bool:
-        return self._clocks.get(known.partition, 0) - known.ts > self._memory_ms
+    def _is_over(self, known: Known, times: int = 1) -> bool:
+        return self._clocks.get(known.partition, 0) - known.ts > times * self._memory_ms
 
     def sweep(self) -> None:
-        """Forget what is over, once its effect is told; for outcomes it counts as gone already."""
+        """Forget what is over: for outcomes it counts as gone already. What still waits is kept for as long again."""
         for tenant, of_tenant in list(self.known.items()):
-            kept = {ident: each for ident, each in of_tenant.items() if each.waits or not self._is_over(each)}
+            kept = {ident: one for ident, one in of_tenant.items() if not self._is_over(one, 2 if one.waits else 1)}
             self.known[tenant] = kept
             if not kept:
                 del self.known[tenant]
+        for key, waits in list(self.waits.items()):
+            of_tenant = self.known.get(key.partition("\0")[0], {})
+            left = {tick: [ident for ident in idents if ident in of_tenant] for tick, idents in waits.items()}
+            self.waits[key] = {tick: idents for tick, idents in left.items() if idents}
+            if not self.waits[key]:
+                del self.waits[key]
 
 
 def _hear(known: Known, which: int, score: float | None) -> None:

@@ -16,8 +16,8 @@ from operators.interventions.ledger import Ledger
 from operators.interventions.policies import Policy
 from operators.interventions.records import counted, unknown
 from operators.interventions.rules import Rules
-from operators.interventions.state import Known, Recipient, Remembered, Session, pack, session_key, unpack
-from schemas.inbound import InterventionApproval, InterventionOutcome
+from operators.interventions.state import Known, Recipient, Remembered, Session, pack, room_key, session_key, unpack
+from schemas.inbound import MAX_TS, InterventionApproval, InterventionOutcome
 from schemas.outbound import Anomaly, DeadLetter, Emotion, Record
 
 _SCORES_KEPT_MS: Final = 2 * EFFECT_MS
@@ -33,8 +33,9 @@ class Interventions:
     depends on how cues are cut into batches. A tenant's budget and how many wait for approval span its sessions, and
     depend on how its partitions arrive.
 
-    State is bounded: recipients are freed with their session, interventions after ``memory_ms`` of their partition's
-    stream time, budgets when their hour is over.
+    State is bounded: users are freed with their session, rooms and interventions after ``memory_ms`` of their
+    partition's stream time, budgets when their hour is over. What is done for a room depends on its ticks alone, so
+    that it does not matter where among the events of its partition its end was told.
     """
 
     def __init__(self, config: InterventionConfig, rules: Rules, content: Content) -> None:
@@ -43,6 +44,7 @@ class Interventions:
         self.content = content
         self._clocks: dict[int, int] = {}
         self._swept = 0
+        self._rooms: dict[str, Session] = {}
         self._sessions: dict[str, Session] = {}
         self._spent: dict[str, dict[int, int]] = {}
         self._ledger = Ledger(config.memory_ms, self._clocks)
@@ -95,10 +97,13 @@ class Interventions:
 
     def _seen(self, anomaly: Anomaly, partition: int) -> list[Record]:
         kind = anomaly.anomaly_type
-        session = self._sessions.get(session_key(anomaly.tenant_id, anomaly.session_id))
+        room = self._rooms.get(_room(anomaly))
+        if room is not None and self._clocks.get(partition, 0) - room.touched > self.config.memory_ms:
+            room = None
+            del self._rooms[_room(anomaly)]
         if anomaly.state == "resolved":
-            if session is not None:
-                session.episodes.pop(kind, None)
+            if room is not None:
+                room.episodes.pop(kind, None)
             return []
         rows = self.rules.anomalies.get(kind)
         if not rows:
@@ -106,8 +111,8 @@ class Interventions:
         bound = self.rules.warning_above.get(kind)
         if anomaly.severity == "WARNING" and bound is not None and self._score(anomaly) > bound:
             return []
-        recipient = session.recipients.get("", NOBODY) if session else NOBODY
-        done = session.episodes.get(kind, ()) if session else ()
+        recipient = room.recipients.get("", NOBODY) if room else NOBODY
+        done = room.episodes.get(kind, ()) if room else ()
         return self._govern([governor.choose(anomaly, rows, recipient, done, self.rules)], recipient, partition)
 
     def _score(self, anomaly: Anomaly) -> float:
@@ -142,7 +147,12 @@ class Interventions:
             candidate.reason = "pending_limit"
             candidate.why = f"{self.config.pending_most} wait for approval already"
             return [counted(records.intervention(candidate, "suppressed"))]
-        session = self._sessions.setdefault(session_key(tenant, session_id), Session())
+        room = _room(trigger) if isinstance(trigger, Anomaly) else ""
+        if room:
+            session = self._rooms.setdefault(room, Session())
+        else:
+            session = self._sessions.setdefault(session_key(tenant, session_id), Session())
+        session.touched, session.partition = ts, partition
         recipient = session.recipients.setdefault(_who(trigger), Recipient({}, []))
         recipient.cooled[name] = max(ts, recipient.cooled.get(name, ts))
         if candidate.row.once:
@@ -152,7 +162,10 @@ class Interventions:
             governor.count(recipient, ts)
             candidate.reason, candidate.why = "holdout", f"among the {policy.holdout:.3g} to whom nothing is shown"
             record = records.intervention(candidate, "suppressed")
-            return [counted(record), *self._ledger.follow(record, Known.of(record, partition, tick), session.scores)]
+            return [
+                counted(record),
+                *self._ledger.follow(record, Known.of(record, partition, tick, room=room), session.scores),
+            ]
         shown = self.content.of(name, _name(trigger))
         shown_for_ms = round(shown.shown_for_s * 1000)
         content = self.content.render(shown, trigger, session.polled)
@@ -160,14 +173,17 @@ class Interventions:
         if asked is not None:
             candidate.reason, candidate.why = "approval", asked
             record = records.intervention(candidate, "pending", content, ts + self.config.approval_ms)
-            self._ledger.wait(record, Known.of(record, partition, tick, shown_for_ms))
+            self._ledger.wait(record, Known.of(record, partition, tick, shown_for_ms, room))
             return [counted(record)]
         governor.count(recipient, ts)
         self._spend(tenant, ts)
         needed = governor.least(candidate.row, policy)
         candidate.why = f"confidence {candidate.confidence:.3g}, at least {needed:.3g}; nothing hindered it"
         record = records.intervention(candidate, "fired", content, ts + shown_for_ms)
-        return [counted(record), *self._ledger.follow(record, Known.of(record, partition, tick), session.scores)]
+        return [
+            counted(record),
+            *self._ledger.follow(record, Known.of(record, partition, tick, room=room), session.scores),
+        ]
 
     def _spend(self, tenant: str, ts: int) -> None:
         spent = self._spent.setdefault(tenant, {})
@@ -211,10 +227,13 @@ class Interventions:
         changed = replace(record, status=status, reason=reason, by=event.by, why=why, ts=moment)
         if status != "fired":
             return [self._ledger.decide(known, changed)]
-        told = self._ledger.decide(known, replace(changed, expires_ts=moment + known.shown_for_ms))
+        told = self._ledger.decide(known, replace(changed, expires_ts=min(moment + known.shown_for_ms, MAX_TS)))
         if event.ts > record.ts:  # else the ticks of the trigger itself are told
             known.tick = covering_tick(event.ts)
-        session = self._sessions.get(session_key(record.tenant_id, record.session_id))
+        if known.room:
+            session = self._rooms.get(known.room)
+        else:
+            session = self._sessions.get(session_key(record.tenant_id, record.session_id))
         recipient = session.recipients.get(record.user_id or "") if session else None
         if recipient is not None:
             governor.count(recipient, moment)
@@ -225,6 +244,9 @@ class Interventions:
         """Free what is over, once an hour of stream time; all of it counts as gone already."""
         self._swept = hour
         self._ledger.sweep()
+        for key, room in list(self._rooms.items()):
+            if self._clocks.get(room.partition, 0) - room.touched > self.config.memory_ms:
+                del self._rooms[key]
         # A partition that lags behind, after an outage say, still spends in hours that are over for the others.
         oldest = min(self._clocks.values()) // HOUR_MS - 1
         for tenant, spent in list(self._spent.items()):
@@ -239,6 +261,7 @@ class Interventions:
                 shards=shards,
                 clocks=self._clocks,
                 swept=self._swept,
+                rooms=self._rooms,
                 sessions=self._sessions,
                 known=self._ledger.known,
                 waits=self._ledger.waits,
@@ -258,13 +281,17 @@ class Interventions:
         found = unpack(packed, shards)
         shard = cls(config, rules, content)
         shard._clocks, shard._swept = found.clocks, found.swept
-        shard._sessions, shard._spent = found.sessions, found.spent
+        shard._rooms, shard._sessions, shard._spent = found.rooms, found.sessions, found.spent
         shard._ledger = Ledger(config.memory_ms, found.clocks, found.known, found.waits)
         return shard
 
 
 def _who(trigger: Emotion | Anomaly) -> str:
     return trigger.user_id if isinstance(trigger, Emotion) else ""
+
+
+def _room(anomaly: Anomaly) -> str:
+    return room_key(anomaly.tenant_id, anomaly.session_id, anomaly.session_start)
 
 
 def _name(trigger: Emotion | Anomaly) -> str:

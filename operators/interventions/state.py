@@ -29,18 +29,25 @@ class Recipient(msgspec.Struct, array_like=True, gc=False):
     counted: list[int]
 
 
-class Session(msgspec.Struct, array_like=True):
-    """A session in which anything was fired, pending or held out. It is freed when the session ends.
+def room_key(tenant: str, session: str, start: int) -> str:
+    """Return what a session as a whole is kept by: the next one of the same name is another."""
+    return f"{session_key(tenant, session)}\0{start}"
 
-    ``recipients`` are by user; the empty name is the session's own. ``episodes`` are the anomalies that hold, each with
-    what was done about it and is done once. ``polled``: polls that the session has had. ``scores``: those that were
-    told lately, by tick.
+
+class Session(msgspec.Struct, array_like=True):
+    """A session in which anything was fired, pending or held out, for its users or for the room as a whole.
+
+    ``recipients`` are by user; the empty name is the room itself. ``episodes`` are the anomalies that hold, each with
+    what was done about it and is done once. ``polled``: polls that it has had. ``scores``: those that were told lately,
+    by tick. ``touched``: when something was last done (ms), in ``partition``.
     """
 
     recipients: dict[str, Recipient] = {}
     episodes: dict[str, list[str]] = {}
     polled: int = 0
     scores: dict[int, float | None] = {}
+    touched: int = 0
+    partition: int = 0
 
 
 class Known(msgspec.Struct, array_like=True, gc=False):
@@ -49,7 +56,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
     ``status`` is that of its record, or ``held_out``; ``ts`` is when it got it. ``pending`` is the record while it
     waits. ``partition`` is that of its session. ``tick`` is the one whose score it is measured from; ``before`` and
     ``after`` are the scores that have come (``heard``). ``effects``: effect records so far. ``decided``: the
-    approval that decided, as event and time.
+    approval that decided, as event and time. ``room`` is what the session as a whole is kept by, where it is for that.
     """
 
     status: str
@@ -70,9 +77,10 @@ class Known(msgspec.Struct, array_like=True, gc=False):
     decided: str = ""
     shown_for_ms: int = 0
     pending: Intervention | None = None
+    room: str = ""
 
     @classmethod
-    def of(cls, record: Intervention, partition: int, tick: int, shown_for_ms: int = 0) -> "Known":
+    def of(cls, record: Intervention, partition: int, tick: int, shown_for_ms: int = 0, room: str = "") -> "Known":
         """Return what is to be remembered of a record."""
         return cls(
             "held_out" if record.status == "suppressed" else record.status,
@@ -87,6 +95,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
             tick,
             shown_for_ms=shown_for_ms,
             pending=record if record.status == "pending" else None,
+            room=room,
         )
 
     @property
@@ -112,6 +121,7 @@ class Remembered(msgspec.Struct):
     shards: int = 1
     clocks: dict[int, int] = msgspec.field(default_factory=dict)
     swept: int = 0
+    rooms: dict[str, Session] = msgspec.field(default_factory=dict)
     sessions: dict[str, Session] = msgspec.field(default_factory=dict)
     known: dict[str, dict[str, Known]] = msgspec.field(default_factory=dict)
     waits: dict[str, dict[int, list[str]]] = msgspec.field(default_factory=dict)

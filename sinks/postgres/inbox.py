@@ -121,6 +121,7 @@ class Inbox:
         """Forget what is left: the engine has dropped its end, and will send it again."""
         with self._changed:
             self._waiting.clear()
+            self._rows = self._bytes = 0
             self._closed = True
             self._changed.notify_all()
 

@@ -3,13 +3,14 @@
 ``NNNN_name.sql`` is applied once, in one transaction, and recorded with its checksum: a file that was changed after it
 was applied is refused, because no one could say what the database holds. A file whose first line is
 ``-- attune: no transaction`` holds one statement that PostgreSQL does not allow in a transaction, and must be
-repeatable. ``repeat_name.sql`` runs at every migrate, after the others: it adapts to what the server offers.
+repeatable. ``before_name.sql`` runs at every migrate before the others: it says as whom they run. ``repeat_name.sql``
+runs at every migrate after them: it adapts to what the server offers and to the settings.
 """
 
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from sinks.postgres.faults import Fault, fault_of, message_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "sql"
 NUMBERED = re.compile(r"(?P<number>\d{4})_[a-z0-9_]+\.sql")
+BEFORE = "before_*.sql"
 REPEATED = "repeat_*.sql"
 ALONE = b"-- attune: no transaction"
 
@@ -69,13 +71,17 @@ class Applied:
 
 
 def migrate(
-    conninfo: str, folder: Path = FOLDER, report: Report = lambda _line: None, wait_s: float = 600.0
+    conninfo: str,
+    folder: Path = FOLDER,
+    report: Report = lambda _line: None,
+    wait_s: float = 600.0,
+    settings: Mapping[str, str] | None = None,
 ) -> list[Applied]:
     """Apply what has not been applied yet, and return it; may run twice, and by several at once.
 
-    ``report`` is told what happens, a line at a time. Raises ConfigError for a folder that can't be read in order,
-    TerminalError for a changed or failing migration, TransientError when another migrate takes longer than
-    ``wait_s``.
+    ``report`` is told what happens, a line at a time. ``settings`` reach the repeated files as ``attune.name``. Raises
+    ConfigError for a folder that can't be read in order, TerminalError for a changed or failing migration,
+    TransientError when another migrate takes longer than ``wait_s``.
     """
     migrations = read(folder)
     with connect(conninfo, autocommit=True) as gate, _alone(gate, wait_s, report):
@@ -83,21 +89,22 @@ def migrate(
         # Another connection than the lock's, and a new one: what loads TimescaleDB may only be there now.
         with connect(conninfo, statement_timeout_s=None, autocommit=True) as connection:
             connection.add_notice_handler(lambda notice: report(notice.message_primary or ""))
+            for name, value in (settings or {}).items():
+                connection.execute("SELECT set_config('attune.' || %s, %s, false)", [name, value])
+            _run_all(connection, folder, BEFORE)
             applied = _apply_all(connection, migrations, report)
-            for path in sorted(folder.glob(REPEATED)):
-                with _told(path.name), connection.transaction():
-                    connection.execute(path.read_bytes())
+            _run_all(connection, folder, REPEATED)
     return applied
 
 
-def pending(connection: Connection, folder: Path = FOLDER) -> list[str]:
-    """Return the names of the migrations that this database has not had, in order; none if this user can't know."""
+def pending(connection: Connection, folder: Path = FOLDER) -> list[str] | None:
+    """Return the names of the migrations that this database has not had, in order; None if this user can't know."""
     if not _ledger_exists(connection):
         known = {}
     elif connection.execute("SELECT has_table_privilege('attune_migrations', 'SELECT')").fetchone() == (True,):
         known = _known(connection)
     else:
-        return []
+        return None
     return [migration.path.name for migration in read(folder) if migration.number not in known]
 
 
@@ -105,11 +112,11 @@ def read(folder: Path) -> list[Migration]:
     """Return the folder's numbered migrations in order."""
     migrations: dict[int, Migration] = {}
     for path in sorted(folder.glob("*.sql")):
-        if path.match(REPEATED):
+        if path.match(REPEATED) or path.match(BEFORE):
             continue
         named = NUMBERED.fullmatch(path.name)
         if named is None:
-            raise ConfigError(f"{path}: expected NNNN_name.sql or {REPEATED} (lower case), got {path.name!r}")
+            raise ConfigError(f"{path}: expected NNNN_name.sql, {BEFORE} or {REPEATED} (lower case), got {path.name!r}")
         number = int(named["number"])
         if number in migrations:
             raise ConfigError(f"{path}: number {number:04d} is taken by {migrations[number].path.name}; take the next")
@@ -162,6 +169,13 @@ def _apply_all(connection: Connection, migrations: list[Migration], report: Repo
             applied.append(_apply(connection, migration))
             report(f"applied {applied[-1].name} in {applied[-1].seconds:.2f} s")
     return applied
+
+
+def _run_all(connection: Connection, folder: Path, pattern: str) -> None:
+    """Run every file of a pattern, each in a transaction."""
+    for path in sorted(folder.glob(pattern)):
+        with _told(path.name), connection.transaction():
+            connection.execute(path.read_bytes())
 
 
 def _apply(connection: Connection, migration: Migration) -> Applied:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from schemas.errors import TransientError
 
@@ -16,6 +16,11 @@ Result = TypeVar("Result")
 log = structlog.get_logger(__name__)
 
 RETRIES = Counter("attune_postgres_retries_total", "Attempts at a batch that failed and were repeated.")
+AWAY = Gauge("attune_postgres_away", "Connections that wait for a database that is away.")
+
+_away: set[int] = set()
+"""The threads that wait. Adding and discarding are atomic, and each thread does so for itself alone."""
+AWAY.set_function(lambda: len(_away))
 
 FIRST_S = 0.1
 LONGEST_S = 10.0
@@ -40,8 +45,20 @@ def delay_s(attempt: int, chance: float) -> float:
     return most * (0.5 + chance / 2)
 
 
+def is_away() -> bool:
+    """Return whether anybody in this process waits for a database that is away."""
+    return bool(_away)
+
+
 def until_done(attempt: Callable[[], Result], stop: threading.Event) -> Result:
     """Call until it does not raise TransientError; raise GivenUp when ``stop`` is set meanwhile."""
+    try:
+        return _retried(attempt, stop)
+    finally:
+        _away.discard(threading.get_ident())
+
+
+def _retried(attempt: Callable[[], Result], stop: threading.Event) -> Result:
     failures = 0
     since = told = time.monotonic()
     while True:
@@ -49,6 +66,7 @@ def until_done(attempt: Callable[[], Result], stop: threading.Event) -> Result:
             result = attempt()
         except TransientError as error:
             RETRIES.inc()
+            _away.add(threading.get_ident())
             now = time.monotonic()
             if failures == 0 or now - told >= LOG_EVERY_S:
                 told = now

@@ -36,31 +36,36 @@ SELECT has_table_privilege(to_regclass(%(table)s), 'SELECT'),
 """
 
 
-def preflight(conninfo: str, folder: Path = FOLDER) -> None:
+SHOWN = 5
+"""How many faults a message lists."""
+
+
+def preflight(conninfo: str, folder: Path = FOLDER) -> list[str]:
     """Connect once and check everything that can be checked before the first row.
 
-    Raises ConfigError (refused), TransientError (not reachable now) or TerminalError (does not fit), without the
-    password.
+    Returns the names of migrations that are waiting though the tables fit without them. Raises ConfigError (refused),
+    TransientError (not reachable now) or TerminalError (does not fit), without the password.
     """
     try:
         with connect(conninfo) as connection:
             check_schema(connection, folder)
+            return pending(connection, folder) or []
     except psycopg.Error as error:
         raise meaning(error, "checking the schema") from error
 
 
 def check_schema(connection: Connection, folder: Path = FOLDER) -> None:
-    """Raise TerminalError unless every table takes every field, naming what is missing and what to do."""
+    """Raise TerminalError unless every table takes every field, naming what is missing, its migration, what to do."""
     wrong = [*_database(connection), *(line for table in TABLES.values() for line in _table(connection, table))]
     if not wrong:
         return
     missing = pending(connection, folder)
     connection.rollback()
+    told = "; ".join([*wrong[:SHOWN], *([f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else [])])
     if missing:
-        raise TerminalError(
-            f"the database lacks {', '.join(missing)}: run `attune db migrate` (seen first: {wrong[0]})"
-        )
-    raise TerminalError(f"the database does not fit, though all migrations are applied: {'; '.join(wrong)}")
+        raise TerminalError(f"the database lacks {', '.join(missing)}: run `attune db migrate` ({told})")
+    known = "and this user may not read attune_migrations" if missing is None else "though all migrations are applied"
+    raise TerminalError(f"the database does not fit, {known}: {told}")
 
 
 def _database(connection: Connection) -> Iterator[str]:

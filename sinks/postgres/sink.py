@@ -9,12 +9,14 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
-from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from prometheus_client import Counter, Histogram
+from bytewax.outputs import StatefulSinkPartition
+from prometheus_client import Counter, Gauge, Histogram
 
 from schemas.batches import Records
+from sinks.parts import SpreadSink
 from sinks.postgres.inbox import Inbox, Limits
 from sinks.postgres.retry import GivenUp, until_done
 from sinks.postgres.writer import Writer, Written
@@ -23,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 ROWS = Counter("attune_postgres_rows_total", "Rows committed, repeats included.", ["table"])
 REFUSED = Counter("attune_postgres_refused_total", "Records that the database refused and that became dead letters.")
+WAITING = Gauge("attune_postgres_waiting_records", "Records that wait to be written or are being written.", ["part"])
 COMMIT = Histogram(
     "attune_postgres_commit_seconds",
     "From the first attempt at a batch to its commit, waiting for an absent database included.",
@@ -60,6 +63,8 @@ class PostgresPart(StatefulSinkPartition[Records, None]):
     def __init__(self, name: str, config: PostgresConfig) -> None:
         self._config = config
         self._inbox = Inbox(config.limits)
+        # Asked for at a scrape, so that it is told while the worker waits in ``write_batch``.
+        WAITING.labels(name).set_function(partial(getattr, self._inbox, "unconfirmed"))
         self._stop = threading.Event()
         writer = Writer(
             config.conninfo,
@@ -99,17 +104,12 @@ class PostgresPart(StatefulSinkPartition[Records, None]):
         self._thread.join(self._config.close_s)
 
 
-class PostgresSink(FixedPartitionedSink[Records, None]):
+class PostgresSink(SpreadSink):
     """Write ``(key, Records)`` into the tables of ``schemas.registry``; a key's records keep their order."""
 
     def __init__(self, config: PostgresConfig) -> None:
-        if config.parts < 1:
-            raise ValueError(f"parts must be at least 1, got {config.parts}")
+        super().__init__(config.parts, digits=4)
         self._config = config
-
-    def list_parts(self) -> list[str]:
-        """Return the names of all parts; the engine shares them out among the workers."""
-        return [f"{part:04d}" for part in range(self._config.parts)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> PostgresPart:
         """Start a part; there is never a state to resume from."""

@@ -9,7 +9,7 @@ class Statements:
     """The statements for one table.
 
     ``stage`` makes a temporary table of the same columns, ``copy`` fills it, ``upsert`` moves its rows on, ``clear``
-    empties it before the end of the transaction. ``types`` are those of ``copy``'s columns.
+    empties it before the end of the transaction. ``types`` are those that ``copy``'s values are sent as.
     """
 
     def __init__(self, table: Table) -> None:
@@ -29,7 +29,7 @@ class Statements:
             "old": _list("known.{}", rest),
             "new": _list("excluded.{}", rest),
         }
-        self.types = [column.kind.value for column in table.columns]
+        self.types = [column.sent.value for column in table.columns]
         self.stage = sql.SQL("CREATE TEMPORARY TABLE {stage} ({typed}) ON COMMIT DELETE ROWS").format(**parts)
         self.copy = sql.SQL("COPY {stage} ({columns}) FROM STDIN (FORMAT binary)").format(**parts)
         # The order is what keeps two writers of the same keys from waiting for each other in a circle. A row that is

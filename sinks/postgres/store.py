@@ -1,7 +1,5 @@
 """One transaction: rows into their tables, and what a table refuses into the dead letters beside them."""
 
-from dataclasses import dataclass
-
 import psycopg
 
 from schemas.batches import Records
@@ -18,21 +16,18 @@ STATEMENTS = {kind: Statements(table) for kind, table in TABLES.items()}
 
 MIN_COUNT, MAX_COUNT = -(1 << 63), (1 << 63) - 1
 
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A row, and which of the batch's records it came from."""
-
-    row: Row
-    source: Records
-    index: int
+Item = tuple[Row, Records, int]
+"""A row, and which of the batch's records it came from. There is one for every row: a class would show."""
 
 
 class Store:
     """What is done within one transaction, which the caller begins and commits."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, stages: set[str]) -> None:
         self._connection = connection
+        self._stages = stages
+        """The types that have a stage on this connection. All of them are emptied at every commit, used or not, which
+        the server does file by file: what a connection never stores needs none."""
         self._staged: set[str] = set()
         """The types whose stage holds rows since the transaction began."""
         self.letters: list[DeadLetter] = []
@@ -52,11 +47,11 @@ class Store:
         TerminalError when a dead letter is refused in its turn.
         """
         for kind, table in TABLES.items():
-            latest = {table.key_of(item.row): item for item in items.get(kind, [])}
-            for item, error in self._store_or_split(kind, list(latest.values())):
-                self.refuse(item.source, item.index, "refused_by_database", _why(table, item.row, error))
+            latest = {table.key_of(item[0]): item for item in items.get(kind, [])}
+            for (row, source, index), error in self._store_or_split(kind, list(latest.values())):
+                self.refuse(source, index, "refused_by_database", _why(table, row, error))
         made = encoded(self.letters)
-        letters = {letter.id: Item(TABLES[DEAD].row(letter), made, at) for at, letter in enumerate(self.letters)}
+        letters = {letter.id: (TABLES[DEAD].row(letter), made, at) for at, letter in enumerate(self.letters)}
         for _item, error in self._store_or_split(DEAD, list(letters.values())):
             raise TerminalError(
                 f"table {TABLES[DEAD].name} refuses the dead letter of a refused row, which would be lost: "
@@ -67,9 +62,12 @@ class Store:
         """Store rows, halving them until those that can't be stored are alone; return these and why."""
         if not items:
             return []
+        if kind not in self._stages:
+            self._connection.execute(STATEMENTS[kind].stage)
+            self._stages.add(kind)
         try:
             with self._connection.transaction():  # a savepoint
-                self._upsert(kind, [item.row for item in items])
+                self._upsert(kind, [row for row, _, _ in items])
         except Exception as error:
             if fault_of(error) is not Fault.DATA:
                 raise

@@ -24,7 +24,7 @@ from sinks.postgres.inbox import divide
 from sinks.postgres.refused import encoded
 from sinks.postgres.rows import TABLES
 from sinks.postgres.schema import check_schema
-from sinks.postgres.store import STATEMENTS, Item, Store
+from sinks.postgres.store import Item, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Writer:
         self._connect_timeout_s = connect_timeout_s
         self._statement_timeout_s = statement_timeout_s
         self._connection: Connection | None = None
+        self._stages: set[str] = set()
         self._decoders: dict[str, msgspec.json.Decoder[Record]] = {
             kind: msgspec.json.Decoder(table.struct) for kind, table in TABLES.items()
         }
@@ -99,13 +100,14 @@ class Writer:
     def close(self) -> None:
         """Close the connection; the next write opens another."""
         connection, self._connection = self._connection, None
+        self._stages = set()
         if connection is not None:
             connection.close()
 
     def _store(self, batch: Sequence[Records]) -> Store:
         """Store records in one transaction, and return what was done in it."""
         connection = self._connected()
-        store = Store(connection)
+        store = Store(connection, self._stages)
         items = self._decode(batch, store)
         with connection.transaction():
             store.store_all(items)
@@ -117,7 +119,7 @@ class Writer:
         return self._connection
 
     def _prepared(self) -> Connection:
-        """Return a new connection to a database that fits, with a stage for every table."""
+        """Return a new connection to a database that fits."""
         connection = connect(
             self._conninfo,
             connect_timeout_s=self._connect_timeout_s,
@@ -126,8 +128,6 @@ class Writer:
         try:
             check_schema(connection)
             set_json_dumps(msgspec.json.encode, connection)
-            for statements in STATEMENTS.values():
-                connection.execute(statements.stage)
             connection.commit()
         except psycopg.Error as error:
             connection.close()
@@ -154,7 +154,7 @@ class Writer:
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     store.refuse(records, index, "malformed_json", Detail("", "JSON", str(error)))
                 else:
-                    found.append(Item(table.row(record), records, index))
+                    found.append((table.row(record), records, index))
         return items
 
 

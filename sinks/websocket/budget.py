@@ -2,7 +2,7 @@
 
 
 class Budget:
-    """So much a second, saved up to ``burst``; ``now`` is any clock in seconds that only goes forward.
+    """So much a second, saved up to ``burst``; ``now`` is any clock in seconds. When it is set back, nothing is saved.
 
     >>> budget = Budget(rate=1.0, burst=2.0, now=0.0)
     >>> [budget.take(1.0, now=0.0) for _ in range(3)], budget.take(1.0, now=1.5)
@@ -30,6 +30,6 @@ class Budget:
 
     def left(self, now: float) -> float:
         """Return what is there now, below 0 for a debt."""
-        self._saved = min(self._burst, self._saved + (now - self._then) * self._rate)
+        self._saved = min(self._burst, self._saved + max(0.0, now - self._then) * self._rate)
         self._then = now
         return self._saved

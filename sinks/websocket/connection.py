@@ -6,6 +6,7 @@ none; and it takes connections without end. Each is closed here.
 
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from websockets.asyncio.server import ServerConnection
@@ -15,6 +16,7 @@ from websockets.protocol import State
 from sinks.websocket.budget import Budget
 from sinks.websocket.limits import KIB, Limits
 from sinks.websocket.principal import Principal
+from sinks.websocket.seats import Seats
 
 SEND_BUFFER: Final = 128 * KIB
 RECEIVE_BUFFER: Final = 32 * KIB
@@ -30,15 +32,22 @@ SPARE_CONNECTIONS: Final = 100
 class Wire(ServerConnection):
     """A connection that gives up on peers that send too much or leave too much unread. See ``wire_class``.
 
-    ``principal`` is set during the handshake.
+    ``principal`` (None: not known yet) is set during the handshake. ``on_pause`` and ``on_resume`` are
+    called when the transport has enough and when it has room again.
     """
 
-    principal: Principal
+    principal: Principal | None
+    on_pause: Callable[[], None]
+    on_resume: Callable[[], None]
     peers: set["Wire"]
+    seats: Seats
     limits: Limits
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.principal = None
+        self._seat: str | None = None
+        self.on_pause = self.on_resume = _nothing
         self._given_up = False
         self._budget = Budget(self.limits.inbound_bytes_per_s, self.limits.inbound_bytes_burst, time.monotonic())
 
@@ -52,9 +61,17 @@ class Wire(ServerConnection):
         if len(self.peers) > self.limits.clients + SPARE_CONNECTIONS:
             self.transport.abort()
 
+    def sit(self, seat: str) -> None:
+        """Count this connection as one of its address's."""
+        self._seat = seat
+        self.seats.take(seat)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.peers.discard(self)
+        if self._seat is not None:
+            self.seats.free(self._seat)
+            self._seat = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -69,6 +86,16 @@ class Wire(ServerConnection):
         elif self.transport.get_write_buffer_size() > UNREAD_BYTES:
             self.transport.abort()
 
+    def pause_writing(self) -> None:
+        """Stop writing: the transport has enough."""
+        super().pause_writing()
+        self.on_pause()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        super().resume_writing()
+        self.on_resume()
+
     def _give_up(self) -> None:
         """Say why, if the peer is a websocket by now, and end the connection without listening any more."""
         self._given_up = True
@@ -82,14 +109,19 @@ class Wire(ServerConnection):
         self.loop.call_later(LINGER_S, self.transport.abort)
 
 
-def wire_class(connections: set[Wire], its_limits: Limits) -> type[Wire]:
-    """Return the class of connections that register in ``connections`` and keep to the limits.
+def _nothing() -> None:
+    """Do nothing: there is no client yet."""
+
+
+def wire_class(connections: set[Wire], its_seats: Seats, its_limits: Limits) -> type[Wire]:
+    """Return the class of connections that register in ``connections``, are counted by address, and keep to the limits.
 
     The server makes connections by class and passes nothing else on.
     """
 
     class Registered(Wire):
         peers = connections
+        seats = its_seats
         limits = its_limits
 
     return Registered

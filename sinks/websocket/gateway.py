@@ -4,24 +4,29 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import structlog
 
 from schemas.batches import Records
 from schemas.errors import AttuneError, TransientError
-from sinks.websocket.access import Authenticate, check_exposure, developer
+from sinks.websocket.access import Verify, check_exposure
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.handover import HandOver
-from sinks.websocket.hub import Hub
-from sinks.websocket.pages import OK, Pages, Readiness
+from sinks.websocket.hub import Hub, Report
+from sinks.websocket.pages import OK, Answer, Pages, Readiness
+from sinks.websocket.recorder import Recorder, Write
+from sinks.websocket.revoked import Revoked
 from sinks.websocket.server import Port
 
 log = structlog.get_logger(__name__)
 
 SLICE: Final = 50
-"""Records that are routed before the event loop gets to its other work."""
+"""Records that are routed before what they make is written."""
+DELIVERIES: Final = 20_000
+"""Deliveries that are written before the event loop gets to its other work."""
 
 
 def always_ready() -> dict[str, str]:
@@ -29,29 +34,28 @@ def always_ready() -> dict[str, str]:
     return {"gateway": OK}
 
 
-def slices(records: Records, length: int) -> Iterator[Records]:
-    """Cut a batch into batches of at most ``length``."""
-    if len(records) <= length:
-        yield records
-        return
-    for i in range(0, len(records), length):
-        part = slice(i, i + length)
-        yield Records(
-            records.type,
-            records.ids[part],
-            records.tenants[part],
-            records.sessions[part],
-            records.ts[part],
-            records.payloads[part],
-            records.revisions[part],
-        )
+def cut(records: Records, begin: int, end: int) -> Records:
+    """Return part of a batch."""
+    if begin == 0 and end >= len(records):
+        return records
+    part = slice(begin, end)
+    return Records(
+        records.type,
+        records.ids[part],
+        records.tenants[part],
+        records.sessions[part],
+        records.ts[part],
+        records.payloads[part],
+        records.revisions[part],
+    )
 
 
 class Gateway:
     """Websockets, dashboard and health on one port. ``start``, ``publish`` from any thread, ``stop``; used once.
 
-    ``ready`` tells ``/health/ready`` what works; ``authenticate`` tells who connects (both are called on the
-    gateway's thread and must not block).
+    ``ready`` tells ``/health/ready`` what works, ``verify`` whose a token is (None: nobody is authenticated); both are
+    called on the gateway's thread and must not block. ``write`` writes outcomes of interventions down, and is called on
+    a thread of its own. ``pages`` are further paths of plain HTTP.
 
     Raises:
         ConfigError: the address, the origins and the authentication don't go together, or the dashboard is missing.
@@ -62,13 +66,19 @@ class Gateway:
         config: GatewayConfig | None = None,
         *,
         ready: Readiness = always_ready,
-        authenticate: Authenticate = developer,
+        verify: Verify | None = None,
+        revoked: Revoked | None = None,
+        write: Write | None = None,
+        pages: Mapping[str, Answer] | None = None,
     ) -> None:
         self._config = config = config or GatewayConfig()
-        check_exposure(config.host, config.origins, authenticate, behind_proxy=config.behind_proxy)
-        self._hub = Hub(config.limits, run=secrets.token_hex(8))
-        pages = Pages(config.dashboard, ready, lambda: self._hub.subscribers)
-        self._server = Port(config, self._hub, pages, authenticate)
+        authenticated = verify is not None
+        check_exposure(config.host, config.origins, authenticated=authenticated, behind_proxy=config.behind_proxy)
+        self._ready = ready
+        self._hub = Hub(config.limits, secrets.token_hex(8), verify)
+        plain = Pages(config.dashboard, self._readiness, lambda: self._hub.subscribers, pages)
+        self._server = Port(config, self._hub, plain, verify, revoked or Revoked(None), self._record)
+        self._recorder = Recorder(write, self._written) if write is not None else None
         self._handover = HandOver(config.handover_records, self._announce)
         self._thread = threading.Thread(target=self._run, name="attune-gateway", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -101,6 +111,8 @@ class Gateway:
         self._started.wait()
         if self._failure is not None:
             raise self._failure
+        if self._recorder is not None:
+            self._recorder.start()
         log.info("websocket gateway listens", url=self.url, behind_proxy=self._config.behind_proxy)
 
     def publish(self, records: Records) -> None:
@@ -130,8 +142,31 @@ class Gateway:
             return
         self._call(self._stopping.set)
         self._thread.join(timeout=self._config.close_timeout_s + 10)
+        if self._recorder is not None:
+            self._recorder.stop(self._config.close_timeout_s)
         if self._thread.is_alive():
             raise TransientError("websocket gateway: its thread did not end; leave it to the end of the process")
+
+    def _readiness(self) -> Mapping[str, str]:
+        parts = dict(self._ready())
+        if self._recorder is not None:
+            parts["outcomes"] = "can't be written" if self._recorder.fault else OK
+        return parts
+
+    def _record(self, reports: Sequence[Report]) -> None:
+        """Have outcomes written down; called on the gateway's thread."""
+        refused = self._recorder.put(reports) if self._recorder is not None else reports
+        self._tell(refused, well=False)
+
+    def _written(self, reports: Sequence[Report], well: bool) -> None:
+        """Hear what became of outcomes; called on the recorder's thread."""
+        self._call(lambda: self._tell(reports, well=well))
+
+    def _tell(self, reports: Sequence[Report], *, well: bool) -> None:
+        for report in reports:
+            self._hub.written(report, well=well)
+        if reports:
+            self._server.wake()
 
     def _announce(self) -> None:
         self._call(self._arrived.set)
@@ -168,13 +203,24 @@ class Gateway:
         feeder.cancel()
 
     async def _feed(self) -> None:
-        """Give the hub what was handed over, a little at a time, so that writers and readers get their turn."""
+        """Give the hub what was handed over, and write what that makes; readers and the sweep get their turn between.
+
+        The more waits, the more is written to a socket at once: whoever falls behind gets quicker.
+        """
         while True:
             self._arrived.clear()
+            deliveries = 0
             while (records := self._handover.next()) is not None:
-                for part in slices(records, SLICE):
-                    self._hub.publish(part)
-                    self._server.wake()
-                    await asyncio.sleep(0)
+                begin, length = 0, 1
+                while begin < len(records):
+                    part = cut(records, begin, begin + length)
+                    made = self._hub.publish(part, time.time())
+                    deliveries += made
+                    begin += len(part)
+                    length = min(SLICE, max(1, DELIVERIES * len(part) // max(1, made)))
+                    if deliveries >= DELIVERIES or begin % SLICE == 0:
+                        await self._server.write_out()
+                        deliveries = 0
                 self._handover.done(records)
+            await self._server.write_out()
             await self._arrived.wait()

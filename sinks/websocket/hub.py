@@ -1,102 +1,100 @@
 """The gateway's core: who wants what, and what each client is to be sent. Does no I/O and reads no clock.
 
-A shell around it feeds in connects, messages, batches and disconnects, asks ``awake`` whom it has something for, and
-sends what ``take`` gives until a client's ``close`` is set.
+A shell around it feeds in connects, messages, batches and disconnects, asks ``awake`` whom it has something for, sends
+what ``take`` gives until a client's ``close`` is set, and has what ``outcomes`` gives written down. ``now`` is in
+seconds since 1970 UTC everywhere.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 from prometheus_client import Counter, Gauge
 
 from schemas.batches import Records
+from schemas.inbound import InterventionOutcome
 from schemas.registry import CHANNELS
+from sinks.websocket import client as codes
+from sinks.websocket import offers, subscribing
+from sinks.websocket.access import Verify
+from sinks.websocket.audiences import Audiences
 from sinks.websocket.budget import Budget
+from sinks.websocket.client import Client, Close
+from sinks.websocket.envelope import CHANNEL_OF, Envelope
 from sinks.websocket.history import History
 from sinks.websocket.limits import Limits
-from sinks.websocket.messages import (
-    CHANNEL_OF,
+from sinks.websocket.outbox import Offer
+from sinks.websocket.principal import CLIENT_CHANNEL, Principal
+from sinks.websocket.replies import (
     PROTOCOL,
-    Envelope,
+    Acknowledged,
+    AnyReply,
+    Authenticated,
     Error,
-    FaultCode,
-    FaultError,
     Hello,
     HelloLimits,
-    Ping,
     Pong,
-    Reply,
-    Subscribe,
     Subscribed,
-    Unsubscribe,
     Unsubscribed,
-    decode,
     encode,
+)
+from sinks.websocket.requests import (
+    Acknowledge,
+    Authenticate,
+    FaultCode,
+    FaultError,
+    Ping,
+    Subscribe,
+    Unsubscribe,
+    decode,
     known,
 )
-from sinks.websocket.outbox import Outbox
-from sinks.websocket.principal import Principal
+from sinks.websocket.tokens import TokenError
 
-POLICY_VIOLATION: Final = 1008
-TRY_AGAIN_LATER: Final = 1013
 SNAPSHOT_RECORDS_A_MESSAGE: Final = 200
 """A snapshot of this many records costs a client as much of its message rate as one more message."""
 
 CLIENTS = Gauge("attune_websocket_clients", "Clients that are connected.")
 SENT = Counter("attune_websocket_sent_records", "Records handed to clients' sockets.", ["channel"])
 DROPPED = Counter("attune_websocket_dropped_clients", "Clients that the gateway closed.", ["reason"])
+REFUSED = Counter("attune_websocket_refused", "Handshakes that were refused.", ["code"])
 REPLACED = Counter("attune_websocket_replaced_records", "Engagement records replaced by a newer one while waiting.")
 
 _sent = {channel: SENT.labels(channel) for channel in CHANNELS}
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Why a client is closed; ``at_once``: without sending what still waits for it."""
+class Portion(NamedTuple):
+    """Frames to be written to a client, in order, and the interventions that are delivered once they are."""
 
-    code: int
-    reason: str
-    at_once: bool
+    frames: list[bytes]
+    offered: list[str]
 
 
-class Client:
-    """A connection as the hub sees it. ``close`` is set when the shell has to close it."""
+class Report(NamedTuple):
+    """An outcome that is to be written down; ``client`` is who waits to hear that it was (None: nobody)."""
 
-    __slots__ = ("budget", "close", "faults", "filters", "outbox", "tenant")
-
-    def __init__(self, tenant: str | None, budget: Budget) -> None:
-        self.tenant = tenant
-        self.budget = budget
-        self.filters: dict[str, frozenset[str] | None] = {}
-        self.outbox = Outbox()
-        self.faults = 0
-        self.close: Close | None = None
-
-
-@dataclass(slots=True)
-class Audience:
-    """The subscribers of one channel that see one tenant: of all its sessions, and of single ones."""
-
-    of_all: dict[Client, None] = field(default_factory=dict)
-    of_session: dict[str, dict[Client, None]] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.of_all or self.of_session)
+    event: InterventionOutcome
+    client: Client | None
 
 
 class Hub:
-    """Routes records to clients. ``run`` names this run of the gateway: offsets compare only within one."""
+    """Routes records to clients. ``run`` names this run of the gateway: offsets compare only within one.
 
-    def __init__(self, limits: Limits | None = None, run: str = "") -> None:
+    ``verify`` tells whose a fresh token is; without it nobody is authenticated.
+    """
+
+    def __init__(self, limits: Limits | None = None, run: str = "", verify: Verify | None = None) -> None:
         self._limits = limits or Limits()
         self._run = run
+        self._verify = verify
         self._clients: set[Client] = set()
-        self._audiences: dict[tuple[str, str | None], Audience] = {}
-        self._subscribers: Tally[str] = Tally()
+        self._by_user: Tally[tuple[str | None, str]] = Tally()
+        self._audiences = Audiences()
         self._history = History(self._limits)
+        self._offers = offers.Offers(self._limits.offers)
+        self._reports: list[Report] = []
         self._awake: dict[Client, None] = {}
+        self._sent: Tally[str] = Tally()
 
     @property
     def full(self) -> bool:
@@ -106,18 +104,31 @@ class Hub:
     @property
     def subscribers(self) -> dict[str, int]:
         """How many clients are subscribed to each channel."""
-        return {channel: self._subscribers[channel] for channel in CHANNELS}
+        return self._audiences.subscribers
 
-    def connect(self, principal: Principal, now: float) -> Client:
-        """Take a new client, which is bound to its principal's tenant for good, and greet it."""
+    def has_many(self, who: Principal) -> bool:
+        """Return whether this user has all the connections that one may have. Developers are one and all."""
+        return bool(who.user) and self._by_user[who.tenant, who.user] >= self._limits.clients_per_user
+
+    def connect(self, who: Principal, now: float) -> Client:
+        """Take a new client, greet it, and offer a page what waits for it."""
         limits = self._limits
-        client = Client(principal.tenant, Budget(limits.messages_per_s, limits.messages_burst, now))
+        client = Client(who, Budget(limits.messages_per_s, limits.messages_burst, now))
+        full, many = self.full, self.has_many(who)
         self._clients.add(client)
+        self._by_user[who.tenant, who.user] += 1
         CLIENTS.inc()
-        what = HelloLimits(limits.sessions, limits.message_bytes, limits.messages_per_s)
-        self._reply(client, Hello(PROTOCOL, self._run, principal.tenant, principal.role, CHANNELS, what))
-        if len(self._clients) > limits.clients:
-            self._drop(client, "full", Close(TRY_AGAIN_LATER, "the gateway is full", at_once=True))
+        if full:
+            self._drop(client, "full", Close(codes.TRY_AGAIN_LATER, "the gateway is full", at_once=True))
+        elif many:
+            self._drop(client, "user", Close(codes.TOO_MANY, "too many connections of this user", at_once=True))
+        else:
+            what = HelloLimits(limits.sessions, limits.history_records, limits.message_bytes, limits.messages_per_s)
+            place = (who.tenant, who.role, who.user, who.session)
+            self._reply(client, Hello(PROTOCOL, self._run, *place, who.channels, _expiry(who), what))
+            if client.is_page:
+                self._audiences.join(client, who.channels, frozenset((who.session or "",)))
+                self._put_all(client, self._offers.waiting(who, ms(now)))
         return client
 
     def disconnect(self, client: Client) -> None:
@@ -125,7 +136,11 @@ class Hub:
         if client in self._clients:
             self._clients.remove(client)
             CLIENTS.dec()
-        self._leave(client, tuple(client.filters))
+            user = (client.principal.tenant, client.principal.user)
+            self._by_user[user] -= 1
+            if not self._by_user[user]:
+                del self._by_user[user]
+        self._audiences.leave(client, tuple(client.filters))
         client.outbox.clear()
         self._awake.pop(client, None)
 
@@ -139,124 +154,197 @@ class Hub:
                     FaultCode.TOO_FAST, f"expected at most {self._limits.messages_per_s:g} messages a second"
                 )
             match decode(message):
-                case Subscribe(channels, sessions):
-                    self._subscribe(client, channels, sessions)
+                case Subscribe() as wish:
+                    self._subscribe(client, wish, now)
                 case Unsubscribe(channels):
                     self._unsubscribe(client, channels)
+                case Acknowledge(intervention_id, outcome):
+                    self._acknowledge(client, intervention_id, outcome, now)
+                case Authenticate(token):
+                    self._renew(client, token)
                 case Ping():
                     self._reply(client, Pong())
         except FaultError as fault:
-            self._reply(client, Error(fault.code, fault.message))
-            client.faults += 1
-            if client.faults >= self._limits.faults:
-                self._drop(client, "faults", Close(POLICY_VIOLATION, "too many bad messages", at_once=False))
+            self._refuse(client, fault)
 
-    def publish(self, records: Records) -> None:
-        """Give records to all who subscribed to them; those of a type without a channel go nowhere."""
+    def publish(self, records: Records, now: float) -> int:
+        """Give records to all who may have them and want them; returns how many deliveries that makes.
+
+        Those of a type without a channel go nowhere.
+        """
         channel = CHANNEL_OF.get(records.type)
         if channel is None:
-            return
+            return 0
+        deliveries = 0
         for i in range(len(records)):
             envelope = self._history.add(channel, records, i)
-            lagging = [client for client in self._recipients(envelope) if not self._give(client, envelope)]
+            offered = self._offers.take(records, i, ms(now)) if channel == CLIENT_CHANNEL else None
+            lagging = []
+            for client in self._audiences.recipients(channel, envelope.tenant, envelope.session):
+                message: Envelope | Offer = envelope
+                if client.is_page:
+                    if offered is None or offered[1] not in (None, client.principal.user):
+                        continue
+                    message = offered[0]
+                deliveries += 1
+                if not self._give(client, message):
+                    lagging.append(client)
             for client in lagging:
                 self.give_up(client)
+        return deliveries
 
     def give_up(self, client: Client) -> None:
         """Drop a client that does not read what it subscribed to as fast as it comes."""
-        self._drop(client, "slow", Close(TRY_AGAIN_LATER, "too slow: reconnect for a new snapshot", at_once=True))
+        self._drop(client, "slow", Close(codes.TOO_SLOW, "too slow", at_once=True))
+
+    def sweep(self, now: float, revoked: Callable[[Principal], bool] = lambda _who: False) -> None:
+        """Drop all whose token has expired or was revoked."""
+        for client in self._clients:
+            expires = client.principal.expires
+            if expires is not None and expires <= now:
+                self._drop(client, "expired", Close(codes.TOKEN_EXPIRED, "the token has expired", at_once=True))
+            elif revoked(client.principal):
+                self._drop(client, "revoked", Close(codes.TOKEN_REVOKED, "the token was revoked", at_once=True))
 
     def awake(self) -> list[Client]:
         """Return the clients that have got something to be sent, or are to be closed, since the last call."""
         woken = list(self._awake)
         self._awake.clear()
+        for channel, count in self._sent.items():
+            _sent[channel].inc(count)
+        self._sent.clear()
         return woken
 
-    def take(self, client: Client, at_most: int) -> list[bytes]:
-        """Take about ``at_most`` bytes of what waits for a client, in order: text messages, JSON in UTF-8."""
-        messages: list[bytes] = []
-        sent: dict[str, int] = {}
+    def take(self, client: Client, at_most: int) -> Portion:
+        """Take about ``at_most`` bytes of what waits for a client, in order."""
+        frames: list[bytes] = []
+        offered: list[str] = []
         for message in client.outbox.take(at_most):
             if isinstance(message, Envelope):
-                sent[message.channel] = sent.get(message.channel, 0) + 1
-                messages.append(message.data)
+                self._sent[message.channel] += 1
+                frames.append(message.frame)
+            elif isinstance(message, Offer):
+                self._sent[CLIENT_CHANNEL] += 1
+                frames.append(message.frame)
+                offered.append(message.intervention_id)
             else:
-                messages.append(message)
-        for channel, count in sent.items():
-            _sent[channel].inc(count)
-        return messages
+                frames.append(message)
+        return Portion(frames, offered)
 
-    def _subscribe(self, client: Client, asked: list[str], sessions: list[str] | None) -> None:
-        channels = known(asked)
-        wanted = None if sessions is None else frozenset(sessions)
-        if wanted is not None and len(wanted) > self._limits.sessions:
-            raise FaultError(FaultCode.TOO_MANY_SESSIONS, f"expected at most {self._limits.sessions} sessions")
-        self._leave(client, channels)
-        for channel in channels:
-            client.filters[channel] = wanted
-            self._subscribers[channel] += 1
-            audience = self._audiences.setdefault((channel, client.tenant), Audience())
-            if wanted is None:
-                audience.of_all[client] = None
-            else:
-                for session in wanted:
-                    audience.of_session.setdefault(session, {})[client] = None
-        snapshot = [e for channel in channels for e in self._history.snapshot(channel, client.tenant, wanted)]
-        client.budget.charge(len(snapshot) / SNAPSHOT_RECORDS_A_MESSAGE)
-        named = None if sessions is None else tuple(dict.fromkeys(sessions))
-        self._reply(client, Subscribed(channels, named, len(snapshot)))
-        if not all(self._give(client, envelope) for envelope in snapshot):
-            self.give_up(client)
+    def delivered(self, client: Client, offered: list[str], now: float) -> None:
+        """Note that a client's socket has taken these interventions."""
+        for intervention_id in offered:
+            if self._offers.tell(client.principal, intervention_id, "delivered"):
+                event = offers.event(client.principal, intervention_id, "delivered", ms(now))
+                self._reports.append(Report(event, None))
+
+    def outcomes(self) -> list[Report]:
+        """Return what is to be written down since the last call."""
+        reports, self._reports = self._reports, []
+        return reports
+
+    def written(self, report: Report, *, well: bool) -> None:
+        """Tell who waits for it that an outcome was written down, or that it was not and may be told again."""
+        if not well:
+            self._offers.untell(report.event)
+        client = report.client
+        if client is None or client not in self._clients or client.close:
+            return
+        if well:
+            self._reply(client, Acknowledged(report.event.intervention_id, report.event.outcome))
+        else:
+            self._reply(client, Error(FaultCode.UNAVAILABLE, "the outcome could not be written now"))
+
+    def _subscribe(self, client: Client, wish: Subscribe, now: float) -> None:
+        who = client.principal
+        channels = subscribing.permitted(wish, who, self._limits)
+        named = None if wish.sessions is None else tuple(dict.fromkeys(wish.sessions))
+        messages: Sequence[Envelope | Offer]
+        if client.is_page:
+            self._audiences.join(client, channels, frozenset((who.session or "",)))
+            messages = self._offers.waiting(who, ms(now))
+            reply = Subscribed(channels, named, len(messages), {}, {})
+        else:
+            self._audiences.join(client, channels, None if named is None else frozenset(named))
+            messages, offsets, resumed = subscribing.first(wish, channels, who.tenant, self._history, self._run)
+            reply = Subscribed(channels, named, len(messages), offsets, resumed)
+        client.budget.charge(len(messages) / SNAPSHOT_RECORDS_A_MESSAGE)
+        self._reply(client, reply)
+        self._put_all(client, messages)
 
     def _unsubscribe(self, client: Client, asked: list[str]) -> None:
         channels = known(asked)
-        self._leave(client, channels)
+        self._audiences.leave(client, channels)
         self._reply(client, Unsubscribed(channels))
 
-    def _recipients(self, envelope: Envelope) -> Iterator[Client]:
-        for tenant in (envelope.tenant, None):
-            if audience := self._audiences.get((envelope.channel, tenant)):
-                yield from audience.of_all
-                yield from audience.of_session.get(envelope.session, ())
+    def _acknowledge(self, client: Client, intervention_id: str, outcome: str, now: float) -> None:
+        if not client.is_page:
+            raise FaultError(FaultCode.FORBIDDEN, "expected a client: others acknowledge nothing")
+        told = self._offers.tell(client.principal, intervention_id, outcome)
+        if told is None:
+            raise FaultError(FaultCode.UNKNOWN_INTERVENTION, "expected an intervention that is meant for this client")
+        if told:
+            event = offers.event(client.principal, intervention_id, outcome, ms(now))
+            self._reports.append(Report(event, client))
+        else:
+            self._reply(client, Acknowledged(intervention_id, outcome))
 
-    def _leave(self, client: Client, channels: Iterable[str]) -> None:
-        for channel in channels:
-            if channel not in client.filters:
-                continue
-            wanted = client.filters.pop(channel)
-            self._subscribers[channel] -= 1
-            audience = self._audiences[channel, client.tenant]
-            if wanted is None:
-                del audience.of_all[client]
-            else:
-                for session in wanted:
-                    del audience.of_session[session][client]
-                    if not audience.of_session[session]:
-                        del audience.of_session[session]
-            if not audience:
-                del self._audiences[channel, client.tenant]
+    def _renew(self, client: Client, token: str) -> None:
+        """Let a client stay for as long as its fresh token holds."""
+        if self._verify is None:
+            raise FaultError(FaultCode.BAD_TOKEN, "expected no token: nobody is authenticated here")
+        try:
+            who = self._verify(token)
+        except TokenError as error:
+            raise FaultError(FaultCode.BAD_TOKEN, str(error)) from None
+        if not who.is_same(client.principal):
+            raise FaultError(FaultCode.BAD_TOKEN, "the token is for another user, tenant, role, session or channels")
+        client.principal = who
+        self._reply(client, Authenticated(_expiry(who)))
 
-    def _give(self, client: Client, envelope: Envelope) -> bool:
-        """Put a record into a client's queue; False if that is now longer than it may be."""
+    def _refuse(self, client: Client, fault: FaultError) -> None:
+        self._reply(client, Error(fault.code, fault.message))
+        client.faults += 1
+        if client.faults >= self._limits.faults:
+            self._drop(client, "faults", Close(codes.POLICY_VIOLATION, "too many bad messages", at_once=False))
+
+    def _give(self, client: Client, message: bytes | Envelope | Offer) -> bool:
+        """Put a message into a client's queue; False if that is now longer than it may be."""
         outbox = client.outbox
         if not outbox:
             self._awake[client] = None
-        if outbox.record(envelope):
-            REPLACED.inc()
+        # It lags if the shell knows that something waits, and has not taken it yet.
+        if isinstance(message, Envelope) and client not in self._awake:
+            if outbox.replace(message):
+                REPLACED.inc()
+        else:
+            outbox.put(message)
         return outbox.size <= self._limits.queue_bytes and len(outbox) <= self._limits.queue_records
 
-    def _reply(self, client: Client, reply: Reply) -> None:
-        self._awake[client] = None
-        client.outbox.reply(encode(reply))
-        if client.outbox.size > self._limits.queue_bytes or len(client.outbox) > self._limits.queue_records:
+    def _put_all(self, client: Client, messages: Sequence[Envelope | Offer]) -> None:
+        """Put messages into a client's queue behind a reply, to be kept."""
+        for message in messages:
+            client.outbox.put(message)
+
+    def _reply(self, client: Client, reply: AnyReply) -> None:
+        if not self._give(client, encode(reply)):
             self.give_up(client)
 
     def _drop(self, client: Client, reason: str, close: Close) -> None:
         if client.close:
             return
         client.close = close
-        self._leave(client, tuple(client.filters))
+        self._audiences.leave(client, tuple(client.filters))
         if close.at_once:
             client.outbox.clear()
         self._awake[client] = None
         DROPPED.labels(reason).inc()
+
+
+def ms(seconds: float) -> int:
+    """Return seconds as whole milliseconds."""
+    return int(seconds * 1000)
+
+
+def _expiry(who: Principal) -> int | None:
+    return None if who.expires is None else ms(who.expires)

@@ -13,19 +13,25 @@ MIB = 1024 * KIB
 class Limits:
     """What the hub allows; all of it for one client unless said otherwise.
 
-    ``clients``: connections in all. ``sessions``: named in one subscription. ``message_bytes``: one message from a
-    client. ``messages_per_s`` and ``messages_burst``: how often it may say something; ``inbound_bytes_per_s`` and
-    ``inbound_bytes_burst``: how much, whatever it is. ``faults``: bad messages before
-    it is closed. ``queue_records`` and ``queue_bytes``: what may wait for it. ``snapshot_records`` and
-    ``snapshot_bytes``: what it is told first, for each channel. ``history_sessions`` and ``history_records``: what is
-    kept for each tenant, of engagement and of every other channel; ``history_bytes``: kept in all. ``stale_ms``:
-    engagement this much older (event time) than its tenant's newest is of a session that ended unseen.
+    ``clients``: connections in all; ``clients_per_user`` and ``clients_per_address``: of each; ``strangers``: that have
+    not shown a token yet, in all. ``sessions``: named in one subscription. ``message_bytes``: a message from a client.
+    ``messages_per_s`` and ``messages_burst``: how often it may say something; ``inbound_bytes_per_s`` and
+    ``inbound_bytes_burst``: how much, whatever it is. ``faults``: bad messages before it is closed. ``queue_records``
+    and ``queue_bytes``: what may wait for it. ``snapshot_records`` and ``snapshot_bytes``: what it is told first, for
+    each channel; ``latest_records``: of those, of a channel other than engagement, of each tenant. ``history_sessions``
+    and ``history_records``: what is kept for each tenant, newest engagement and records of every channel (of these at
+    most ``snapshot_bytes``); ``history_bytes``: kept in all. ``stale_ms``: engagement this much older (event time) than
+    its tenant's newest is of a session that ended unseen. ``offers``: interventions, and outcomes of them, that are
+    remembered in all.
 
     Raises:
         ConfigError: a limit is not positive, or two of them contradict each other.
     """
 
     clients: int = 10_000
+    clients_per_user: int = 20
+    clients_per_address: int = 1_000
+    strangers: int = 1_000
     sessions: int = 100
     message_bytes: int = 16 * KIB
     messages_per_s: float = 10.0
@@ -37,10 +43,12 @@ class Limits:
     queue_bytes: int = 10 * MIB
     snapshot_records: int = 2_000
     snapshot_bytes: int = 1 * MIB
+    latest_records: int = 200
     history_sessions: int = 20_000
-    history_records: int = 200
+    history_records: int = 1_000
     history_bytes: int = 64 * MIB
     stale_ms: int = 35 * 60 * 1000
+    offers: int = 50_000
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -52,11 +60,11 @@ class Limits:
                 f"gateway limit inbound_bytes_burst: expected at least twice message_bytes ({self.message_bytes}), got"
                 f" {self.inbound_bytes_burst}: a client would be closed for a message that is allowed"
             )
-        for what in ("records", "bytes"):
-            snapshot = getattr(self, f"snapshot_{what}") * len(CHANNELS)
+        first = {"records": max(self.snapshot_records, self.history_records), "bytes": self.snapshot_bytes}
+        for what, at_most in first.items():
             queue = getattr(self, f"queue_{what}")
-            if snapshot >= queue:
+            if at_most * len(CHANNELS) >= queue:
                 raise ConfigError(
-                    f"gateway limit queue_{what}: expected more than {len(CHANNELS)} channels times snapshot_{what}"
-                    f" ({snapshot}), got {queue}: a client would be dropped for what it is told first"
+                    f"gateway limit queue_{what}: expected more than {len(CHANNELS)} channels times what is told first"
+                    f" of each ({at_most}), got {queue}: a client would be dropped for that"
                 )

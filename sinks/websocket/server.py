@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 import structlog
@@ -15,52 +15,69 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from schemas.errors import ConfigError
-from sinks.websocket.access import Authenticate, RefusedError, check_origin, own_origins
+from sinks.websocket import client as codes
+from sinks.websocket.access import (
+    RefusedError,
+    Verify,
+    address,
+    check_origin,
+    identify,
+    neighbourhood,
+    networks,
+    own_hosts,
+    own_origins,
+)
+from sinks.websocket.client import Client
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.connection import Wire, wire_class
-from sinks.websocket.hub import Client, Hub
-from sinks.websocket.limits import KIB
+from sinks.websocket.hub import REFUSED, Hub, Report
+from sinks.websocket.link import Link
 from sinks.websocket.pages import Pages, plain
+from sinks.websocket.principal import Principal
+from sinks.websocket.replies import Challenge, encode
+from sinks.websocket.requests import Authenticate, FaultError, decode
+from sinks.websocket.revoked import Revoked
+from sinks.websocket.seats import Seats
+from sinks.websocket.tokens import TokenError
 
 log = structlog.get_logger(__name__)
 
 PATH: Final = "/ws"
-WRITE_BYTES: Final = 64 * KIB
-"""What is taken from a client's queue at a time, and must be written before the client counts as stalled."""
+TURN: Final = 200
+"""Clients that are written to before the event loop gets to its other work: some 2 ms."""
 
-# The library's debug messages contain requests with all their headers, so with tokens.
+# What the library logs may hold requests with their headers, so tokens: at debug as they are, at error in tracebacks.
+# What goes wrong in our own code is logged by that.
 _wire_log = logging.getLogger("attune.websocket.wire")
-_wire_log.setLevel(logging.WARNING)
-
-
-@dataclass(slots=True, eq=False)
-class _Link:
-    """A client and its connection. ``deadline`` is that of the write under way."""
-
-    wire: Wire
-    client: Client
-    awake: asyncio.Event = field(default_factory=asyncio.Event)
-    deadline: asyncio.Timeout | None = None
-
-    def wake(self) -> None:
-        """Let the writer look at its client again, even in the middle of a write if that has become pointless."""
-        self.awake.set()
-        if self.client.close and self.client.close.at_once and self.deadline and not self.deadline.expired():
-            self.deadline.reschedule(0)
+_wire_log.setLevel(logging.CRITICAL)
 
 
 class Port:
-    """A websocket server around a hub. After each change of the hub call ``wake``."""
+    """A websocket server around a hub. After each change of the hub call ``wake``, or wait for ``write_out``."""
 
-    def __init__(self, config: GatewayConfig, hub: Hub, pages: Pages, authenticate: Authenticate) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        hub: Hub,
+        pages: Pages,
+        verify: Verify | None,
+        revoked: Revoked,
+        record: Callable[[Sequence[Report]], None],
+    ) -> None:
         self._config = config
         self._hub = hub
         self._pages = pages
-        self._authenticate = authenticate
-        self._links: dict[Client, _Link] = {}
+        self._verify = verify
+        self._revoked = revoked
+        self._record = record
+        self._links: dict[Client, Link] = {}
         self._wires: set[Wire] = set()
+        self._strangers = 0
+        self._seats = Seats(config.limits.clients_per_address)
+        self._proxies = networks(config.proxies)
         self._origins: frozenset[str] = frozenset(config.origins)
         self._server: Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self) -> int:
         """Listen; returns the port, which the system chose if the setting is 0.
@@ -84,18 +101,22 @@ class Port:
                 close_timeout=config.close_timeout_s,
                 max_size=config.limits.message_bytes,
                 logger=_wire_log,
-                create_connection=wire_class(self._wires, config.limits),
+                create_connection=wire_class(self._wires, self._seats, config.limits),
             )
         except OSError as error:
             raise _bind_error(config, error) from error
         port = int(self._server.sockets[0].getsockname()[1])
-        self._origins |= frozenset() if config.behind_proxy else frozenset(own_origins(config.host, port))
+        self._origins |= frozenset(() if config.behind_proxy else own_origins(config.host, port))
+        self._pages.hosts = frozenset(own_hosts(config.host, port))
+        self._sweeping = asyncio.create_task(self._sweep())
         return port
 
     async def close(self) -> None:
         """Close all connections: politely at first, and by force after ``close_timeout_s``."""
         if self._server is None:
             return
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         self._server.close(code=CloseCode.GOING_AWAY, reason="the gateway is stopping")
         try:
             async with asyncio.timeout(self._config.close_timeout_s):
@@ -106,80 +127,130 @@ class Port:
             await self._server.wait_closed()
 
     def wake(self) -> None:
-        """Wake the writers of all clients that the hub has something for."""
+        """Write what the hub has for its clients, and have written down what it tells."""
         for client in self._hub.awake():
             if link := self._links.get(client):
-                link.wake()
+                link.pump()
+        self._tell()
+
+    async def write_out(self) -> None:
+        """Do the same for many clients, and let those who connect or say something have their turn in between."""
+        for number, client in enumerate(self._hub.awake(), 1):
+            if link := self._links.get(client):
+                link.pump()
+            if number % TURN == 0:
+                await asyncio.sleep(0)
+        self._tell()
+        await asyncio.sleep(0)
+
+    def _tell(self) -> None:
+        if reports := self._hub.outcomes():
+            self._record(reports)
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer a plain request, refuse a handshake, or let it go on (None)."""
         wire = cast("Wire", connection)
-        if request.path.partition("?")[0] != PATH:
-            return self._pages.answer(request)
         peer = str(wire.remote_address[0])
+        if request.path.partition("?")[0] != PATH:
+            return self._pages.answer(request, peer)
+        behind_proxy = self._config.behind_proxy
         try:
-            check_origin(request, peer, self._origins, behind_proxy=self._config.behind_proxy)
+            place = address(request.headers, peer, self._proxies, behind_proxy=behind_proxy)
+            check_origin(request, peer, self._origins, behind_proxy=behind_proxy)
             if self._hub.full:
-                return plain(503, "The gateway is full.\n")
-            wire.principal = self._authenticate(request)
+                raise RefusedError(503, "The gateway is full.\n")
+            seat = neighbourhood(place)
+            if self._seats.is_full(seat):
+                raise RefusedError(429, "Too many connections from this address.\n")
+            wire.principal = identify(request, self._verify)
+            if wire.principal is not None:
+                self._check_holder(wire.principal)
+            elif self._strangers >= self._config.limits.strangers:
+                raise RefusedError(503, "Too many connections that have not shown a token yet.\n")
         except RefusedError as refused:
+            REFUSED.labels(str(refused.status)).inc()
             return plain(refused.status, refused.text)
+        wire.sit(seat)
         return None
+
+    def _check_holder(self, who: Principal) -> None:
+        if self._revoked(who):
+            raise RefusedError(401, "the token was revoked\n")
+        if self._hub.has_many(who):
+            raise RefusedError(429, "Too many connections of this user.\n")
 
     async def _talk(self, connection: ServerConnection) -> None:
         """Carry one client's messages to the hub until it is gone."""
         wire = cast("Wire", connection)
-        client = self._hub.connect(wire.principal, time.monotonic())
-        link = self._links[client] = _Link(wire, client)
-        writer = asyncio.create_task(self._write(link))
+        try:
+            who = wire.principal
+            if who is None:
+                self._strangers += 1
+                try:
+                    who = await self._ask(wire)
+                finally:
+                    self._strangers -= 1
+            if who is not None:
+                await self._carry(wire, who)
+        except ConnectionClosed:
+            pass  # however it ended, what follows is the same
+        except Exception:
+            log.exception("websocket connection failed")
+            raise
+
+    async def _ask(self, wire: Wire) -> Principal | None:
+        """Ask who it is; None if it does not say so in time, or can't prove it, and is closed for that."""
+        assert self._verify is not None  # noqa: S101 - else everybody is known from the handshake
+        within = self._config.handshake_timeout_s
+        wire.transport.write(encode(Challenge(within)))
+        try:
+            async with asyncio.timeout(within):
+                message = await wire.recv()
+            match decode(message):
+                case Authenticate(token):
+                    who = self._verify(token)
+                    if not self._revoked(who):
+                        return who
+                    code, reason = codes.TOKEN_REVOKED, "the token was revoked"
+                case _:
+                    code, reason = codes.TOKEN_REFUSED, "expected a token first"
+        except TimeoutError:
+            code, reason = codes.TOKEN_REFUSED, "expected a token in time"
+        except FaultError:
+            code, reason = codes.TOKEN_REFUSED, "expected a token first"
+        except TokenError as error:
+            code, reason = codes.TOKEN_REFUSED, str(error)
+        REFUSED.labels(str(code)).inc()
+        try:
+            async with asyncio.timeout(self._config.close_timeout_s):
+                await wire.close(code, reason)
+        except TimeoutError:
+            wire.transport.abort()
+        return None
+
+    async def _carry(self, wire: Wire, who: Principal) -> None:
+        client = self._hub.connect(who, time.time())
+        link = self._links[client] = Link(wire, client, self._hub, self._config, self.wake)
         try:
             self.wake()
             async for message in wire:
-                self._hub.receive(client, message, time.monotonic())
+                self._hub.receive(client, message, time.time())
                 self.wake()
-        except ConnectionClosed:
-            pass  # however it ended, what follows is the same
         finally:
             del self._links[client]
             self._hub.disconnect(client)
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            await link.end()
 
-    async def _write(self, link: _Link) -> None:
-        """Carry the hub's messages to one client, and close it when the hub says so."""
-        try:
-            await self._write_queue(link)
-            if close := link.client.close:
-                async with asyncio.timeout(self._config.close_timeout_s):
-                    await link.wire.close(close.code, close.reason)
-        except ConnectionClosed:
-            pass
-        except TimeoutError:
-            link.wire.transport.abort()  # it does not even read the close frame
-        except Exception:
-            log.exception("websocket writer failed")
-            link.wire.transport.abort()
-
-    async def _write_queue(self, link: _Link) -> None:
-        """Write until the client is to be closed: what still waits is written before, unless it is to go at once."""
-        client = link.client
+    async def _sweep(self) -> None:
+        """Close again and again those whose token holds no longer."""
         while True:
-            link.awake.clear()
-            messages = self._hub.take(client, WRITE_BYTES)
-            if not messages:
-                if client.close:
-                    return
-                await link.awake.wait()
-                continue
+            await asyncio.sleep(self._config.sweep_s)
             try:
-                async with asyncio.timeout(self._config.stall_s) as link.deadline:
-                    for message in messages:
-                        await link.wire.send(message, text=True)
-            except TimeoutError:
-                self._hub.give_up(client)
-                return
-            finally:
-                link.deadline = None
+                self._revoked.read()
+                self._hub.sweep(time.time(), self._revoked)
+                self.wake()
+            except Exception:  # whatever it is, the next sweep must come
+                log.exception("websocket sweep failed")
 
 
 def _bind_error(config: GatewayConfig, error: OSError) -> ConfigError:

@@ -189,17 +189,21 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
                 self._reader.hold(topic, False)
 
     def _census(self, now: float) -> None:
-        """Report lag and silence."""
+        """Report lag, silence and progress."""
         stalled = set()
+        before_it = 0
         for topic in self._lanes:
             end = self._ends.known((topic, self._partition))
             highs = [self._reader.high(topic) or 0, end.offset if end else 0]
-            LAG.labels(topic, str(self._partition)).set(max(0, max(highs) - self._next[topic]))
+            lag = max(0, max(highs) - self._next[topic])
+            before_it += lag
+            LAG.labels(topic, str(self._partition)).set(lag)
             silent = now - self._heard[topic] >= self._config.stall_after_s
             STALLED.labels(topic, str(self._partition)).set(silent)
             if silent:
                 stalled.add(f"{topic}[{self._partition}]")
-        self._status.report(str(self._partition), frozenset(stalled))
+        position = sum(self._next.values())
+        self._status.report(str(self._partition), frozenset(stalled), lag=before_it, position=position)
 
     def _pace(self, count: int, merged: Merged | None, waiting: bool) -> None:
         busy = self._config.batch_size // 4

@@ -93,6 +93,12 @@ def test_latency(kafka: str) -> None:
     assert "deliveries/s" in told
 
 
+def test_beacon() -> None:
+    told = bench("beacon", "--visitors", "2", "--warm-up", "3")
+    assert "help_chat at the socket" in told
+    assert "0 of 2 got nothing" in told
+
+
 def test_answers() -> None:
     assert "confidence and routing" in bench("answers", "--answers", "400", "--long-answers", "2", "--repeats", "1")
 
@@ -101,8 +107,20 @@ def test_interventions() -> None:
     assert "most are suppressed" in bench("interventions", "--moments", "500", "--repeats", "1")
 
 
+def test_database() -> None:
+    printed = bench("database", "--rows", "200", "--rounds", "1", "--sizes", "50")
+    assert "bare COPY" in printed
+    assert "rows a batch" in printed
+
+
 def test_what_makes_a_record_due() -> None:
     """The first event of the session 2 s beyond the tick, unless stream time was there 5 s later at the latest."""
     ts = np.array([1_000, 6_999, 7_000, 20_000, 7_001])
     handed = Handed(np.array([0, 0, 0, 0, 1]), ts, np.array([1.0, 2.0, 3.0, 4.0, 5.0]), 0.0)
     assert latency.due(handed) == {(0, 5_000): 3.0, (0, 15_000): 4.0}
+
+
+def test_reaction(kafka: str) -> None:
+    told = bench("reaction", "--kafka", kafka, "--rate", "300", "--seconds", "3", "--warm-up", "1", "--troubled", "30")
+    assert re.search(r"latency +\d", told)
+    assert re.search(r" 0\s*$", next(line for line in told.splitlines() if line.startswith("latency")))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from flows.chain import story
 from flows.settings.tenants import read_tenants
+from operators.emotions.rules import read_rules
 from operators.interventions.policies import Policy
 from schemas.errors import ConfigError
 from tests.flows.running import ROOT, attune
@@ -37,6 +39,11 @@ def test_who_follows_the_page_has_a_new_emotion_and_intervention(tmp_path: Path)
     assert run(try_it, tmp_path).endswith(f"out/attune.deadletters.v1.jsonl\n{shown}")
 
 
+def test_the_table_of_the_page_is_that_of_the_rules() -> None:
+    table = re.findall(r"^\| `(\w+)` \| (\w+) \| .* \| (0\.\d\d) \|$", PAGE, re.MULTILINE)
+    assert table == [(rule.name, rule.emotion, f"{rule.confidence:.2f}") for rule in read_rules().rules]
+
+
 def run(script: str, folder: Path) -> str:
     (folder / "home").mkdir(exist_ok=True)
     place = folder / "home" / str(len(list((folder / "home").iterdir())))
@@ -58,6 +65,28 @@ def test_the_settings_of_the_page_are_right_and_its_defaults_the_cores(tmp_path:
     assert after.budget_per_hour == 500
     table = PAGE.partition("All keys, with what holds by default:")[2].partition("```")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(Policy.__struct_fields__)
+
+
+def test_a_flow_with_mistakes_in_its_rules_does_not_start_and_names_them_all(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "operators" / "rules", tmp_path / "rules")
+    for name, mistake in (
+        ("interventions.toml", "[interventions.voucher_card]\nemotions = { bargain_hunting = 1.2 }\ncooldown_s = 1\n"),
+        ("interventions.toml", "[interventions.gift]\nemotions = { joy = 0.5 }\ncooldown_s = 1\npriority = 'LOW'\n"),
+        ("content.toml", "[content.gifts]\n"),
+    ):
+        with (tmp_path / "rules" / name).open("a", encoding="utf-8") as file:
+            file.write(mistake)
+    (tmp_path / "log.jsonl").write_text(events(*OBSERVED), encoding="utf-8")
+    done = attune("replay", "log.jsonl", "--out", "out", cwd=tmp_path, ATTUNE_INTERVENTIONS__RULES="rules")
+    assert done.returncode == 1
+    for told in (
+        "rules/interventions.toml: interventions.voucher_card.emotions[...]: Expected `float` <= 1.0",
+        'rules/interventions.toml: interventions.gift.emotions: no rule finds "joy"',
+        "rules/content.toml: content.gifts: there is no intervention of this name",
+        "rules/content.toml: content.gift: missing",
+    ):
+        assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
 
 
 def events(*more: dict[str, Any]) -> str:

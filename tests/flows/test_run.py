@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from flows.local.kafka import mock_kafka
+from flows.local.postgres import LocalPostgres
 from schemas.outbound import AnyRecord, Engagement
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
 from sinks.kafka import KafkaSinkConfig, produce_raw
@@ -93,6 +96,56 @@ def test_the_archive_stores_what_the_topics_hold(broker: str, db: str, tmp_path:
         _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
     assert db not in err
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_database_that_goes_away_under_load_holds_the_archive_and_loses_nothing(
+    broker: str, stoppable: LocalPostgres, tmp_path: Path
+) -> None:
+    def send(first: int, count: int) -> None:
+        records = [
+            ENGAGEMENT | {"id": f"t/outage-{n % 50}/0/engagement/{n}", "session_id": f"outage-{n % 50}", "ts": n}
+            for n in range(first, first + count)
+        ]
+        messages = [
+            ("attune.engagement.v1", None, f"t/{record['session_id']}".encode(), json.dumps(record).encode())
+            for record in records
+        ]
+        assert produce_raw(KafkaSinkConfig(bootstrap_servers=broker, delivery_timeout_s=30), messages) == count
+
+    def stored() -> int:
+        found = ask(stoppable.conninfo, "SELECT count(*) FROM engagement_metrics WHERE session_id LIKE 'outage-%%'")
+        return int(found[0][0])
+
+    def retried() -> bool:
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            told = re.search(rb"^attune_postgres_retries_total ([\d.]+)$", answer.read(), re.MULTILINE)
+        return told is not None and float(told[1]) >= 2
+
+    port = free_port()
+    send(0, 10_000)
+    extra = variables(broker) | {"ATTUNE_METRICS__PORT": str(port), "ATTUNE_DATABASE__MAX_ROWS": "500"}
+    flow = ["run", "archive", "--recovery", str(tmp_path / "recovery"), "--workers", "2"]
+    process = start(flow, tmp_path, **extra, ATTUNE_DATABASE__URL=stoppable.conninfo)
+    try:
+        wait_for(lambda: stored() > 0, "nothing arrives")
+        stoppable.stop()
+        send(10_000, 10_000)
+        wait_for(retried, "the flow does not try again")
+        assert process.poll() is None
+        stoppable.start()
+        wait_for(lambda: stored() == 20_000, "not all has arrived")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    assert err.count("the database is back") in (1, 2), "once for each connection: it never started again"
+    assert stoppable.conninfo not in err
 
 
 def test_topics_are_created_once_and_differences_are_told(kafka: str, tmp_path: Path) -> None:
@@ -209,7 +262,12 @@ def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) 
     scratch.chmod(0o777)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)  # the database runs as another user when the tests run as root
-    process = start(["demo", "--seconds", "14", "--port", "0"], tmp_path, TMPDIR=str(scratch))
+    browser = tmp_path / "browser"
+    browser.write_text('#!/bin/sh\necho "$1" > opened\n', encoding="ascii")
+    browser.chmod(0o755)
+    process = start(
+        ["demo", "--seconds", "14", "--port", "0", "--open"], tmp_path, TMPDIR=str(scratch), BROWSER=f"{browser} %s"
+    )
     assert process.stdout is not None
     url = process.stdout.readline().split()[-1]
     with urlopen(url, timeout=10) as page:  # noqa: S310 - the demo's own address
@@ -219,7 +277,8 @@ def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) 
     pids = children(process.pid)
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
-    assert "keynote-1" in out
+    assert "all-hands-1" in out
+    assert (tmp_path / "opened").read_text(encoding="ascii").strip() == url
     assert " records out" in err
     assert not any(running(pid) for pid in pids)
     assert list(scratch.iterdir()) == []

@@ -15,7 +15,15 @@ from flows.settings.advice import insecurities
 from flows.settings.convert import conductor_config
 from flows.settings.model import OWN_OPTIONS
 from flows.settings.secrecy import MASK, mask_text
-from flows.settings.servers import check, connection, conninfo, gateway_config, source_config
+from flows.settings.servers import (
+    check,
+    connection,
+    conninfo,
+    gateway_config,
+    postgres_config,
+    source_config,
+    token_key,
+)
 from flows.settings.show import as_toml, as_tree, secrets
 from operators.anomalies.config import AnomalyConfig
 from operators.config import NEVER, ScoreConfig, WindowConfig
@@ -217,6 +225,7 @@ SECRETS = {
     "ATTUNE_DATABASE__URL": f"postgresql://attune:{SECRET}@db/attune",
     "ATTUNE_KAFKA__OPTIONS__SASL_PASSWORD": SECRET,
     "ATTUNE_KAFKA__OPTIONS__SSL_KEY_PEM": SECRET,
+    "ATTUNE_GATEWAY__KEYS__MAIN__SECRET": SECRET,
 }
 
 
@@ -225,6 +234,7 @@ def test_secrets_are_masked_wherever_settings_are_seen() -> None:
     shown = f"{settings!r} {settings} {as_toml(settings)} {as_tree(settings)}"
     assert SECRET not in shown
     assert tomllib.loads(as_toml(settings))["kafka"]["options"]["sasl.password"] == MASK
+    assert tomllib.loads(as_toml(settings))["gateway"]["keys"]["main"]["secret"] == MASK
     assert SECRET in secrets(settings)
     assert SECRET in conninfo(settings.database)
 
@@ -236,6 +246,10 @@ def test_secrets_are_masked_wherever_settings_are_seen() -> None:
         {"ATTUNE_KAFKA__OPTIONS": f'{{"sasl.password": ["{SECRET}"]}}'},
         {"ATTUNE_KAFKA__OPTIONS": f'{{"sasl.password": "{SECRET}", "group.id": "x"}}'},
         {"ATTUNE_DATABSE__URL": SECRET},
+        {"ATTUNE_GATEWAY__KEYS__MAIN__SECRET": f'["{SECRET}"]', "ATTUNE_GATEWAY__KEYS__MAIN__FILE": "x"},
+        {"ATTUNE_GATEWAY__KEYS__MAIN__SECRET": SECRET, "ATTUNE_GATEWAY__KEYS__MAIN__ALGORITHM": "ES256"},
+        {"ATTUNE_GATEWAY__KEYS__MAIN__SECRT": SECRET},
+        {"ATTUNE_GATEWAY__KEYS__MAIN": SECRET},
         {"ATTUNE_KAFKA__SASL_PASSWORD": SECRET},
         {"ATTUNE_KAFKA__BOOTSTRAP_SERVERS": f"kafka://user:{SECRET}@broker"},
         {"ATTUNE_DATABASE": f"host=db password={SECRET}"},
@@ -246,6 +260,33 @@ def test_secrets_are_in_no_fault(environ: dict[str, str]) -> None:
         load(None, environ)
     assert SECRET not in str(caught.value)
     assert SECRET not in repr(caught.value.faults)
+
+
+def test_the_gateways_keys_come_from_variables_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{SECRET * 3}\n")
+    environ = {"ATTUNE_GATEWAY__KEYS__MAIN__FILE": str(file), "ATTUNE_GATEWAY__KEYS__OTHER__SECRET": SECRET * 2}
+    keys = load(None, environ).gateway.keys
+    assert {name: token_key(name, key).signing for name, key in keys.items()} == {
+        "main": (SECRET * 3).encode(),
+        "other": (SECRET * 2).encode(),
+    }
+
+
+def test_what_the_gateway_can_t_use_is_told_before_a_start(tmp_path: Path) -> None:
+    environ = {
+        "ATTUNE_GATEWAY__KEYS__MAIN__SECRET": SECRET,
+        "ATTUNE_GATEWAY__PROXIES": "10.0.0.0/33",
+        "ATTUNE_GATEWAY__REVOKED": str(tmp_path / "nothing"),
+    }
+    with pytest.raises(ConfigError) as caught:
+        check(load(None, environ))
+    for says in ("gateway.keys.main: expected a secret of at least 32 bytes", "gateway.proxies", "gateway.revoked"):
+        assert says in str(caught.value)
+    assert SECRET not in str(caught.value)
+    missing = {"ATTUNE_GATEWAY__KEYS__MAIN__FILE": str(tmp_path / "nothing")}
+    with pytest.raises(ConfigError, match=r"gateway\.keys\.main\.file: .* can't be read"):
+        check(load(None, missing))
 
 
 def test_the_detectors_numbers_are_settings() -> None:
@@ -265,6 +306,12 @@ def test_the_detectors_numbers_are_settings() -> None:
 def test_no_database_says_what_to_set() -> None:
     with pytest.raises(ConfigError, match="ATTUNE_DATABASE__URL"):
         conninfo(Settings().database)
+
+
+@pytest.mark.parametrize("connections, parts", [("0", 3), ("2", 2)])
+def test_the_database_has_a_connection_for_each_worker_unless_told_how_many(connections: str, parts: int) -> None:
+    told = {"ATTUNE_DATABASE__URL": "postgresql://db.example.org/attune", "ATTUNE_DATABASE__CONNECTIONS": connections}
+    assert postgres_config(load(None, told).database, lambda _letters: None, workers=3).parts == parts
 
 
 def test_what_is_insecure_is_told_outside_development_only() -> None:

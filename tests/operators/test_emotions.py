@@ -16,10 +16,10 @@ from operators.decode import BatchDecoder
 from operators.emotions.diagnosis import Diagnosis, Noticed
 from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
+from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Seen
 from operators.interventions.policies import Policies
-from operators.interventions.config import InterventionConfig
 from operators.interventions.shard import Interventions
 from operators.window import Shard
 from schemas.batches import END_OF_TIME

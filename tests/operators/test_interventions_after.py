@@ -142,6 +142,18 @@ def test_what_waits_begins_a_cooldown_and_counts_for_rate_limit_and_budget_when_
     assert [brief(told)[0][2] for told in (limited, spent)] == ["rate_limit", "budget"]
 
 
+def test_no_record_lies_beyond_the_year_9999() -> None:
+    last = 253_402_300_799_999
+    ident = f"acme/s/{last - 1}/intervention/anna-{last - 1}/rule/help_chat"
+    of = shard(MANUAL)
+    told = run(of, [felt(emotion("confusion", ts=last - 1)), approval(ident, last - 1)])
+    told += run(of, [scored(last + 1, 0.4), scored(last + 60_001, 0.4), anomaly("SUDDEN_DROP", last - 1)])
+    told += run(of, [], last + 10)
+    assert [each[1] for each in brief(told)] == ["pending", "fired", 0.5, "pending", "expired"]
+    for record in told:
+        assert max(record.ts, getattr(record, "expires_ts", 0) or 0) <= last
+
+
 # Outcomes.
 
 
@@ -288,6 +300,36 @@ def test_what_is_over_is_freed() -> None:
     assert len(of.snapshot()) > empty
     run(of, [], 30 * 3_600_000)
     assert len(of.snapshot()) < empty + 20
+
+
+def test_cooldowns_rate_limits_budgets_and_pending_ones_go_on_across_a_restart() -> None:
+    of = shard({"mode": "SEMI_AUTO", "budget_per_hour": 2})
+    run(
+        of,
+        [felt(emotion("confusion", 0.7, ts=0)), felt(emotion("price_shock", ts=1)), felt(emotion("exit_risk", ts=2))],
+    )
+    of = Interventions.restore(of.config, RULES, CONTENT, of.snapshot())
+    cues = [("confusion", "anna"), ("exit_risk", "anna"), ("cart_hesitation", "anna"), ("confusion", "bert")]
+    told = run(of, [felt(emotion(name, ts=3, user=user)) for name, user in cues])
+    assert [each[2] for each in brief(told)] == ["cooldown", "cooldown", "rate_limit", "budget"]
+    assert brief(run(of, [approval(ID, 4)])) == [("help_chat", "fired", None)]
+
+
+def test_an_approval_after_the_session_was_over_has_no_effect_and_is_freed() -> None:
+    of = shard(MANUAL)
+    run(of, [FELT, over(9_000), approval(ID, 10_000), scored(15_000, None), scored(75_000, None)])
+    run(of, [], 26 * 3_600_000)
+    fresh = shard()
+    run(fresh, [], 26 * 3_600_000)
+    assert of.snapshot() == fresh.snapshot()
+
+
+def test_what_waits_for_a_score_that_never_comes_is_freed_at_last() -> None:
+    of, fresh = shard(), shard()
+    run(of, [FELT, over(9_000)])
+    run(of, [], 50 * 3_600_000)
+    run(fresh, [], 50 * 3_600_000)
+    assert of.snapshot() == fresh.snapshot()
 
 
 def test_a_snapshot_of_another_release_or_number_of_shards_is_refused() -> None:

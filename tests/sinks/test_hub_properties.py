@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from schemas.registry import CHANNELS, OUTBOUND
+from sinks.websocket.client import Client
 from sinks.websocket.history import FEED_OVERHEAD, RECORD_OVERHEAD
-from sinks.websocket.hub import Client, Hub
+from sinks.websocket.hub import Hub
 from sinks.websocket.limits import Limits
-from sinks.websocket.principal import Principal
-from tests.fix_websocket import batch
+from tests.fix_websocket import batch, said, who
 
 TENANTS = ("t1", "t2", "t3")
 SESSIONS = ("a", "b", "c")
@@ -30,6 +30,7 @@ class Expectation:
     def __init__(self, tenant: str | None) -> None:
         self.tenant = tenant
         self.filters: dict[str, list[str] | None] = {}
+        self.told = False
         self.waiting: list[tuple[str, Any]] = []
 
     def wants(self, channel: str, tenant: str, session: str) -> bool:
@@ -37,16 +38,27 @@ class Expectation:
         sessions = self.filters.get(channel, [])
         return self.tenant in (None, tenant) and (sessions is None or session in sessions)
 
+    def put(self, op: str, record: Any = None) -> None:
+        """Let a message wait, for somebody who has not been told yet if it is the first."""
+        self.told = self.told and bool(self.waiting)
+        self.waiting.append((op, record))
+
     def add(self, record: dict[str, Any]) -> None:
-        """Let a record wait; of engagement only the newest of its session."""
+        """Let a new record wait. Of one who lags only the newest engagement of a session does; what came before stays.
+
+        Whoever does not read although it was told that something waits lags.
+        """
+        if not (self.waiting and self.told):
+            self.put("kept", record)
+            return
         if record["channel"] == "engagement":
             place = (record["tenant"], record["session"])
             self.waiting = [
                 (op, r)
                 for op, r in self.waiting
-                if not (op == "record" and r["channel"] == "engagement" and (r["tenant"], r["session"]) == place)
+                if not (op == "new" and r["channel"] == "engagement" and (r["tenant"], r["session"]) == place)
             ]
-        self.waiting.append(("record", record))
+        self.waiting.append(("new", record))
 
 
 class HubMachine(RuleBasedStateMachine):
@@ -64,9 +76,9 @@ class HubMachine(RuleBasedStateMachine):
     @rule(target=clients, tenant=st.sampled_from((*TENANTS, None)))
     def connect(self, tenant: str | None) -> Client:
         """Take a client of any tenant."""
-        client = self.hub.connect(Principal(tenant, "viewer"), 0.0)
+        client = self.hub.connect(who(tenant), 0.0)
         self.expected[client] = Expectation(tenant)
-        self.expected[client].waiting.append(("hello", None))
+        self.expected[client].put("hello")
         return client
 
     @rule(client=clients, channels=channel_sets, sessions=session_sets)
@@ -75,12 +87,12 @@ class HubMachine(RuleBasedStateMachine):
         message = {"op": "subscribe", "channels": channels, **({"sessions": sessions} if sessions else {})}
         self.hub.receive(client, json.dumps(message), 0.0)
         expectation = self.expected[client]
-        expectation.waiting.append(("subscribed", None))
+        expectation.put("subscribed")
         for channel in channels:
             expectation.filters[channel] = sessions
             for record in self._kept(channel):
                 if expectation.wants(channel, record["tenant"], record["session"]):
-                    expectation.add(record)
+                    expectation.put("kept", record)
 
     @rule(client=clients, channels=channel_sets)
     def unsubscribe(self, client: Client, channels: list[str]) -> None:
@@ -88,14 +100,14 @@ class HubMachine(RuleBasedStateMachine):
         self.hub.receive(client, json.dumps({"op": "unsubscribe", "channels": channels}), 0.0)
         for channel in channels:
             self.expected[client].filters.pop(channel, None)
-        self.expected[client].waiting.append(("unsubscribed", None))
+        self.expected[client].put("unsubscribed")
 
     @rule(kind=st.sampled_from(KINDS), places=places)
     def publish(self, kind: str, places: list[tuple[str, str]]) -> None:
         """Publish records of any type."""
         records = batch(kind, *places, first=self.count + 1)
         self.count += len(places)
-        self.hub.publish(records)
+        self.hub.publish(records, 0.0)
         channel = OUTBOUND[kind].channel
         if channel is None:
             return
@@ -106,13 +118,21 @@ class HubMachine(RuleBasedStateMachine):
                 if expectation.wants(channel, tenant, session):
                     expectation.add(record)
 
+    @rule()
+    def wake(self) -> None:
+        """Let all know that something waits for them."""
+        woken = self.hub.awake()
+        for client, expectation in self.expected.items():
+            assert not expectation.waiting or (client in woken) != expectation.told
+            expectation.told = bool(expectation.waiting)
+
     @rule(client=clients, at_most=st.integers(1, 2_000))
     def read(self, client: Client, at_most: int) -> None:
         """Read a little."""
-        for message in map(json.loads, self.hub.take(client, at_most)):
+        for message in map(said, self.hub.take(client, at_most).frames):
             op, record = self.expected[client].waiting.pop(0)
-            assert message["op"] == op
-            if op == "record":
+            assert message["op"] == ("record" if record else op)
+            if record:
                 assert message["channel"] == record["channel"]
                 got = message["record"]
                 assert (got["type"], got["tenant_id"], got["session_id"], got["n"]) == (
@@ -159,7 +179,7 @@ class BoundsMachine(RuleBasedStateMachine):
         snapshot_records=3,
         snapshot_bytes=2_000,
         history_sessions=4,
-        history_records=4,
+        history_records=3,
         history_bytes=20_000,
     )
 
@@ -173,7 +193,7 @@ class BoundsMachine(RuleBasedStateMachine):
     @rule(tenant=st.sampled_from(("t0", None)), channels=channel_sets, now=st.floats(0, 100))
     def come(self, tenant: str | None, channels: list[str], now: float) -> None:
         """Connect and subscribe."""
-        client = self.hub.connect(Principal(tenant, "viewer"), now)
+        client = self.hub.connect(who(tenant), now)
         self.hub.receive(client, json.dumps({"op": "subscribe", "channels": channels}), now)
         self.clients.append(client)
 
@@ -186,7 +206,9 @@ class BoundsMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(KINDS), tenant=st.integers(0, 40), many=st.integers(1, 20), pad=st.integers(0, 3_000))
     def publish(self, kind: str, tenant: int, many: int, pad: int) -> None:
         """Publish records of any type."""
-        self.hub.publish(batch(kind, *((f"t{tenant}", f"s{i}") for i in range(many)), first=self.count + 1, pad=pad))
+        self.hub.publish(
+            batch(kind, *((f"t{tenant}", f"s{i}") for i in range(many)), first=self.count + 1, pad=pad), 0.0
+        )
         self.count += many
 
     @rule(at_most=st.integers(1, 5_000))
@@ -207,8 +229,8 @@ class BoundsMachine(RuleBasedStateMachine):
         history = self.hub._history
         assert history.size <= self.limits.history_bytes
         assert history.feeds <= self.limits.history_bytes / FEED_OVERHEAD
-        kept = [feed.kept.values() for feed in history._feeds.values()]
-        real = sum(len(envelope.data) + RECORD_OVERHEAD for feed in kept for envelope in feed)
+        kept = [[*feed.log, *feed.newest.values()] for feed in history._feeds.values()]
+        real = sum(len(envelope.frame) + RECORD_OVERHEAD for feed in kept for envelope in feed)
         assert history.size == real + FEED_OVERHEAD * history.feeds
         for client in self.clients:
             assert len(client.outbox) <= self.limits.queue_records

@@ -25,7 +25,7 @@ def records(sessions: list[str], payloads: list[bytes], kind: str = "engagement"
 def part(address: str, topic: str, clock: float = 1_700_000_000.5, **options: str) -> KafkaSinkPart:
     config = KafkaSinkConfig(bootstrap_servers=address, options={k.replace("_", "."): v for k, v in options.items()})
     sink = KafkaSink(config, 2, {"engagement": topic}, clock=lambda: clock)
-    assert sink.list_parts() == ["00000", "00001"]
+    assert sink.list_parts()[:2] == ["00000", "00001"]
     return sink.build_part("out", "00000", None)
 
 

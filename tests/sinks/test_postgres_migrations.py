@@ -3,21 +3,16 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from schemas.errors import ConfigError, TerminalError, TransientError
 from sinks.postgres import Writer, migrate, preflight
 from sinks.postgres.migrations import FOLDER, LOCK, read
-from sinks.postgres.rows import TABLES
-from tests.fix_postgres import ask, batch_of, do
+from tests.fix_postgres import ask, batch_of, do, name_of
 from tests.postgres_records import decision, engagement, intervention
-
-PASSWORD = "only-for-this-test"
 
 ONE_OF_SEVERAL = """
 import sys
@@ -151,47 +146,9 @@ def test_a_database_is_brought_on_from_every_earlier_state(postgres: str, empty_
     preflight(empty_db)
 
 
-@pytest.fixture
-def stranger(empty_db: str) -> Iterator[str]:
-    """Yield the conninfo of a login that is a member of nothing; its name is unique: roles are the whole server's."""
-    database = ask(empty_db, "SELECT current_database()")[0][0]
-    name = f"login_{database[-12:]}"
-    do(empty_db, f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
-    yield make_conninfo(empty_db, user=name, password=PASSWORD)
-    do(
-        empty_db,
-        f"ALTER DATABASE {database} OWNER TO CURRENT_USER",
-        f"REASSIGN OWNED BY {name} TO CURRENT_USER",
-        f"DROP OWNED BY {name}",
-        f"DROP ROLE {name}",
-    )
-
-
-@pytest.fixture
-def login(db: str, stranger: str) -> str:
-    """Return the conninfo of a stranger to a migrated database."""
-    return stranger
-
-
-def name_of(login: str) -> str:
-    return str(psycopg.conninfo.conninfo_to_dict(login)["user"])
-
-
 def test_a_login_without_rights_is_told_which_it_lacks(login: str) -> None:
     with pytest.raises(TerminalError, match=r"may not INSERT in engagement_metrics: GRANT it, or membership"):
         preflight(login)
-
-
-def test_the_writer_may_write_and_nothing_else(db: str, login: str) -> None:
-    do(db, f"GRANT attune_writer TO {name_of(login)}")
-    preflight(login)
-    check_writing(login)
-    for table in TABLES.values():
-        for forbidden in ("DELETE FROM {}", "TRUNCATE {}", "DROP TABLE {} CASCADE", "ALTER TABLE {} ADD x int"):
-            with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                do(login, forbidden.format(table.name))
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        do(login, "CREATE TABLE mine (id int)")
 
 
 def check_writing(conninfo: str) -> None:
@@ -214,18 +171,3 @@ def test_the_owner_of_a_database_prepares_it_without_being_superuser(empty_db: s
     assert migrate(stranger) == []
     preflight(stranger)
     check_writing(stranger)
-
-
-def test_an_analyst_sees_the_admitted_tenants_and_nothing_else(db: str, login: str) -> None:
-    insert = "INSERT INTO calibration VALUES ('{0}', '{0}', '', now(), 1, 1, 0, 0, '{{}}')"
-    do(db, *(insert.format(tenant) for tenant in ("mine", "also", "other")))
-    do(db, *(f"CALL attune_admit_analyst('{name_of(login)}', '{tenant}')" for tenant in ("mine", "also")))
-    assert ask(login, "SELECT tenant_id FROM analyst.calibration ORDER BY 1") == [("also",), ("mine",)]
-    assert ask(login, "SHOW statement_timeout") == [("30s",)]
-    views = {name for (name,) in ask(login, "SELECT viewname::text FROM pg_views WHERE schemaname = 'analyst'")}
-    assert views == {table.name for table in TABLES.values()} - {"dead_letters"}
-    for table in [*(table.name for table in TABLES.values()), "attune_analysts"]:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            do(login, f"TABLE {table}")
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        do(login, f"CALL attune_admit_analyst('{name_of(login)}', 'other')")

@@ -1,7 +1,10 @@
 """The tables fit the structs, and where they don't it is said before a row is lost."""
 
 import re
+import shutil
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -11,10 +14,14 @@ from psycopg.conninfo import make_conninfo
 from flows.local.postgres import LocalPostgres
 from schemas.errors import AttuneError, ConfigError, TerminalError, TransientError
 from schemas.registry import OUTBOUND
-from sinks.postgres import preflight
-from sinks.postgres.migrations import FOLDER
+from sinks.postgres import check_schema, migrate, preflight
+from sinks.postgres.migrations import FOLDER, read
 from sinks.postgres.rows import TABLES, Table
+from sinks.postgres.upkeep import SOURCES
 from tests.fix_postgres import ask, do
+
+OURS = {"dead_letters": [("stored_at", False)]}
+"""Columns that the database fills by itself."""
 
 INDEXES = {
     "idx_session_time",
@@ -58,7 +65,8 @@ def test_columns_are_exactly_those_of_the_structs_and_null_only_where_the_field_
             "AND table_schema = current_schema()",
             table.name,
         )
-        assert sorted(found) == sorted((column.name, column.nullable) for column in table.columns), table.name
+        expected = [(column.name, column.nullable) for column in table.columns] + OURS.get(table.name, [])
+        assert sorted(found) == sorted(expected), table.name
 
 
 def test_every_table_and_column_has_a_comment(db: str) -> None:
@@ -67,7 +75,7 @@ def test_every_table_and_column_has_a_comment(db: str) -> None:
         "SELECT c.relname, a.attname FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 "
         "AND NOT a.attisdropped WHERE c.relname = ANY (%s) AND c.relnamespace = current_schema()::regnamespace "
         "AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL)",
-        [*(table.name for table in TABLES.values()), "attune_analysts"],
+        [*(table.name for table in TABLES.values()), *SOURCES, "attune_analysts", "rollup_changes", "rollup_claims"],
     )
     assert bare == []
 
@@ -119,7 +127,7 @@ def test_the_documentation_names_every_table_with_its_key_and_chunks() -> None:
     ],
 )
 def test_a_table_that_does_not_fit_is_told(db: str, change: str, told: str) -> None:
-    do(db, "DROP SCHEMA analyst CASCADE", change)
+    do(db, "DROP SCHEMA analytics CASCADE", change)
     with pytest.raises(TerminalError, match="though all migrations are applied") as raised:
         preflight(db)
     assert told in str(raised.value)
@@ -138,6 +146,40 @@ def test_columns_of_others_are_no_fault_if_they_need_no_value(db: str) -> None:
 def test_an_unprepared_database_names_the_migrations_it_lacks(empty_db: str) -> None:
     with pytest.raises(TerminalError, match=r"lacks 0001_engagement\.sql, .*run `attune db migrate`"):
         preflight(empty_db)
+
+
+def test_a_database_of_the_release_before_names_the_migration_and_the_columns_it_lacks(
+    empty_db: str, tmp_path: Path
+) -> None:
+    for migration in read(FOLDER):
+        if migration.number < 7:
+            shutil.copy(migration.path, tmp_path)
+    migrate(empty_db, tmp_path)
+    with pytest.raises(TerminalError, match=r"lacks 0007_trigger_names\.sql.*: run `attune db migrate`") as raised:
+        preflight(empty_db)
+    assert "column interventions.trigger_name is missing" in str(raised.value)
+    assert "0006" not in str(raised.value)
+
+
+def test_a_migration_that_the_tables_do_not_need_is_named_and_no_fault(db: str, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "9999_more.sql").write_text("CREATE TABLE more (id int)")
+    assert preflight(db) == []
+    assert preflight(db, tmp_path) == ["9999_more.sql"]
+
+
+def test_a_user_who_may_not_read_the_ledger_is_told_what_does_not_fit(db: str) -> None:
+    role = f"attune_test_{uuid.uuid4().hex}"
+    do(db, f"CREATE ROLE {role}", f"GRANT USAGE ON SCHEMA public TO {role}")
+    try:
+        with psycopg.connect(db) as connection:
+            connection.execute(f"SET ROLE {role}".encode())
+            with pytest.raises(TerminalError, match="this user may not read attune_migrations") as raised:
+                check_schema(connection)
+        assert "this user may not INSERT in engagement_metrics" in str(raised.value)
+        assert re.search(r"; and \d+ more$", str(raised.value))
+    finally:
+        do(db, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_a_wrong_password_is_told_without_showing_it(stoppable: LocalPostgres) -> None:

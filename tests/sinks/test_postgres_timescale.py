@@ -40,23 +40,13 @@ def outside_chunks(conninfo: str) -> int:
 
 
 @pytest.fixture
-def timescale_db(db: str) -> str:
-    """Return a migrated database of TimescaleDB's."""
-    if not ask(db, "SELECT FROM pg_extension WHERE extname = 'timescaledb'"):
-        pytest.skip("optional: the server has no TimescaleDB")
-    return db
-
-
-@pytest.fixture
-def plain_db(empty_db: str, tmp_path: Path) -> str:
+def plain_db(empty_timescale_db: str, tmp_path: Path) -> str:
     """Return a database with ordinary tables, to which the server would give TimescaleDB."""
     for migration in read(FOLDER):
         copy(migration.path, tmp_path)
-    migrate(empty_db, tmp_path)
-    if not ask(empty_db, "SELECT FROM pg_extension WHERE extname = 'timescaledb'"):
-        pytest.skip("optional: the server has no TimescaleDB")
-    do(empty_db, "DROP EXTENSION timescaledb")
-    return empty_db
+    migrate(empty_timescale_db, tmp_path)
+    do(empty_timescale_db, "DROP EXTENSION timescaledb")
+    return empty_timescale_db
 
 
 @pytest.fixture
@@ -72,7 +62,8 @@ def test_the_tables_and_the_width_of_their_chunks(timescale_db: str) -> None:
     found = ask(
         timescale_db,
         "SELECT hypertable_name::text, column_name::text, extract(day FROM time_interval)::int "
-        "FROM timescaledb_information.dimensions",
+        "FROM timescaledb_information.dimensions WHERE hypertable_name = ANY (%s)",
+        [*HYPERTABLES],
     )
     assert {column for _, column, _ in found} == {"ts"}
     widths = {name: days for name, _, days in found}

@@ -146,7 +146,7 @@ def test_refused_rows_are_set_aside_and_the_rest_is_written(db: str, writer: Wri
     ids=["check", "unique"],
 )
 def test_constraints_of_the_operator_are_obeyed(db: str, writer: Writer, statement: str, told: str) -> None:
-    do(db, statement, "DROP VIEW IF EXISTS analyst.engagement_metrics")
+    do(db, statement, "DROP SCHEMA analytics CASCADE")
     rows = [engagement(n, ts=1_790_000_000_000, signals=Signals(min(n, 7), 1, 1, 1, 0.1, 0.1, 0.1)) for n in range(9)]
     written = writer.write([batch_of(rows)])
     assert written.total + len(written.refused) == 9

@@ -78,7 +78,9 @@ def test_pongs_that_nobody_reads_do_not_pile_up(start_gateway: StartGateway) -> 
 
 
 def test_a_slow_reader_is_dropped_and_the_others_go_on(start_gateway: StartGateway) -> None:
-    limits = Limits(queue_records=200, queue_bytes=400_000, snapshot_records=10, snapshot_bytes=40_000)
+    limits = Limits(
+        queue_records=200, queue_bytes=400_000, snapshot_records=10, history_records=10, snapshot_bytes=40_000
+    )
     running = start_gateway(limits=limits, close_timeout_s=15.0)
     slow, quick = running.browser(receive_buffer=4_096), running.browser()
     for browser in (slow, quick):
@@ -89,7 +91,7 @@ def test_a_slow_reader_is_dropped_and_the_others_go_on(start_gateway: StartGatew
         n += 1
         assert quick.numbers(1) == [n]
         assert n < 5_000, "what a client does not read has no bound"
-    assert slow.closed()[0] == 1013
+    assert slow.closed()[0] == 4008
     running.gateway.publish(batch("decision", ("t", "s"), first=n + 1))
     assert quick.numbers(1) == [n + 1]
 

@@ -1,21 +1,19 @@
 """What is kept for new subscribers, when it goes, and how offsets rise."""
 
-import json
-
+from sinks.websocket.envelope import Envelope
 from sinks.websocket.history import FEED_OVERHEAD, RECORD_OVERHEAD, History
 from sinks.websocket.limits import Limits
-from sinks.websocket.messages import Envelope
-from tests.fix_websocket import batch
+from tests.fix_websocket import batch, said
 
 
 def add(history: History, kind: str, channel: str, *places: tuple[str, str], first: int = 1, pad: int = 0) -> list[int]:
     """Add records; returns their offsets."""
     records = batch(kind, *places, first=first, pad=pad)
-    return [json.loads(history.add(channel, records, i).data)["offset"] for i in range(len(records))]
+    return [said(history.add(channel, records, i).frame)["offset"] for i in range(len(records))]
 
 
 def kept(history: History, channel: str = "engagement", tenant: str | None = "t") -> list[int]:
-    return [json.loads(e.data)["record"]["n"] for e in history.snapshot(channel, tenant, None)]
+    return [said(e.frame)["record"]["n"] for e in history.snapshot(channel, tenant, None)]
 
 
 def test_a_session_that_ended_is_forgotten() -> None:

@@ -1,23 +1,29 @@
 """Plain HTTP on the gateway's port: the dashboard, health, and nothing else."""
 
+import gzip
+import hashlib
 import json
 import re
-from pathlib import Path
+import socket
 
 import pytest
 
 from sinks.websocket.config import DASHBOARD
-from sinks.websocket.pages import FILES
+from sinks.websocket.pages import library, read_files
 from tests.fix_websocket import Running, StartGateway
+
+FILES = read_files(DASHBOARD)
+LIBRARY, _ = library()
 
 
 @pytest.mark.parametrize("path", FILES)
 def test_the_dashboard_is_served(running: Running, path: str) -> None:
-    name, kind = FILES[path]
     response, body = running.http(path)
     assert response.status == 200
-    assert body == (DASHBOARD / name).read_bytes()
-    assert response.getheader("Content-Type") == kind
+    assert body == FILES[path].body
+    assert response.getheader("Content-Type") == FILES[path].kind
+    assert response.getheader("Content-Encoding") is None
+    assert response.getheader("Vary") == "Accept-Encoding"
     assert response.getheader("X-Content-Type-Options") == "nosniff"
     policy = response.getheader("Content-Security-Policy", "")
     assert "default-src 'none'" in policy
@@ -25,8 +31,44 @@ def test_the_dashboard_is_served(running: Running, path: str) -> None:
     assert response.getheader("Server") is None
 
 
-def test_every_file_of_the_dashboard_is_known() -> None:
-    assert {path.name for path in DASHBOARD.iterdir()} == {name for name, _ in FILES.values()}
+@pytest.mark.parametrize("path", FILES)
+def test_whoever_takes_gzip_gets_less(running: Running, path: str) -> None:
+    accepted = {"Accept-Encoding": "gzip, br"}
+    response, body = running.http(path, **accepted)
+    assert response.getheader("Content-Encoding") == "gzip"
+    assert gzip.decompress(body) == FILES[path].body
+    assert len(body) < len(FILES[path].body)
+    refused = {"Accept-Encoding": "gzip;q=0, identity"}
+    assert running.http(path, **refused)[0].getheader("Content-Encoding") is None
+
+
+def test_every_file_of_the_dashboard_is_served_as_it_is() -> None:
+    names = {file.name for file in DASHBOARD.iterdir()}
+    assert set(FILES) == {LIBRARY, "/", *(f"/{name}" for name in names - {"index.html"})}
+    page = (DASHBOARD / "index.html").read_text(encoding="utf-8")
+    assert FILES["/"].body.decode() == page.replace('"/plotly.js"', f'"{LIBRARY}"')
+    assert FILES["/dashboard.js"].body == (DASHBOARD / "dashboard.js").read_bytes()
+
+
+def test_the_chart_library_is_the_installed_one_and_kept_for_a_year(running: Running) -> None:
+    response, body = running.http(LIBRARY)
+    assert body.startswith(b"/**\n* plotly.js v")
+    assert hashlib.sha256(body).hexdigest()[:12] in LIBRARY
+    assert response.getheader("Cache-Control") == "public, max-age=31536000, immutable"
+    assert running.http("/")[0].getheader("Cache-Control") == "no-cache"
+    assert running.http("/plotly.js")[0].status == 404
+
+
+def test_a_slow_reader_gets_the_whole_library(running: Running) -> None:
+    with socket.socket() as plug:
+        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        plug.settimeout(20)
+        plug.connect(("127.0.0.1", running.gateway.port))
+        plug.sendall(f"GET {LIBRARY} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        got = bytearray()
+        while part := plug.recv(8_192):
+            got += part
+    assert got.partition(b"\r\n\r\n")[2] == FILES[LIBRARY].body
 
 
 @pytest.mark.parametrize(
@@ -49,7 +91,7 @@ def test_only_reading_is_allowed(running: Running) -> None:
         assert (response.status, response.getheader("Allow")) == (405, "GET, HEAD")
     response, body = running.http("/", "HEAD")
     assert (response.status, body) == (200, b"")
-    assert int(response.getheader("Content-Length", "0")) == (DASHBOARD / "index.html").stat().st_size
+    assert int(response.getheader("Content-Length", "0")) == len(FILES["/"].body)
 
 
 def test_a_query_changes_nothing(running: Running) -> None:
@@ -108,9 +150,10 @@ def test_the_page_loads_nothing_from_elsewhere_and_writes_text_only() -> None:
             assert found in FILES, f"{path} names {found}, which is not served"
 
 
-def test_the_page_names_every_element_that_its_script_uses() -> None:
-    page = Path(DASHBOARD / "index.html").read_text(encoding="utf-8")
-    script = Path(DASHBOARD / "dashboard.js").read_text(encoding="utf-8")
-    used = set(re.findall(r'\bat\("([\w-]+)"\)', script))
+def test_the_page_names_every_element_that_its_scripts_use() -> None:
+    page = (DASHBOARD / "index.html").read_text(encoding="utf-8")
+    named = re.findall(r'\bid="([\w.-]+)"', page)
+    assert len(named) == len(set(named))
+    used = {i for path in DASHBOARD.glob("*.js") for i in re.findall(r'\bat\("([\w-]+)"\)', path.read_text("utf-8"))}
     assert used
-    assert used <= set(re.findall(r'\bid="([\w-]+)"', page))
+    assert used <= set(named)

@@ -7,8 +7,8 @@ import pytest
 from schemas.batches import Records
 from schemas.errors import AttuneError, ConfigError, TransientError
 from sinks.websocket.config import GatewayConfig
-from sinks.websocket.gateway import Gateway, slices
-from tests.fix_websocket import Running, StartGateway, batch, by_header
+from sinks.websocket.gateway import Gateway, cut
+from tests.fix_websocket import TOKENS, Running, StartGateway, batch
 
 
 def test_records_arrive_in_order(running: Running) -> None:
@@ -68,7 +68,7 @@ def test_a_port_in_use_is_named(running: Running) -> None:
 
 def test_an_address_of_another_machine_is_named(start_gateway: StartGateway) -> None:
     with pytest.raises(ConfigError, match=r"gateway.host: can't listen on 192.0.2.1:0"):
-        start_gateway(host="192.0.2.1", behind_proxy=True, origins=("https://a.example",), authenticate=by_header)
+        start_gateway(host="192.0.2.1", behind_proxy=True, origins=("https://a.example",), verify=TOKENS.verify)
 
 
 def test_many_threads_may_publish(running: Running) -> None:
@@ -93,10 +93,10 @@ def test_many_threads_may_publish(running: Running) -> None:
 
 def test_large_batches_are_cut() -> None:
     records = batch("anomaly", *[("t", "s")] * 7)
-    parts = list(slices(records, 3))
+    parts = [cut(records, begin, begin + 3) for begin in (0, 3, 6)]
     assert [len(part) for part in parts] == [3, 3, 1]
     assert [i for part in parts for i in part.ids] == records.ids
-    assert list(slices(records, 7)) == [records]
+    assert cut(records, 0, 7) is records
 
 
 def test_a_failing_gateway_fails_its_publishers(running: Running) -> None:

@@ -1,0 +1,362 @@
+// Tells Attune how a page is used, and shows what it answers. No dependencies; see docs/collector.md.
+//
+//   attune.start({ collector, key, session, user })
+//
+// It sends which element was used, where and how long, and never what is written in it. It sends nothing at all for
+// those who ask not to be tracked.
+(() => {
+  const FLUSH_MS = 1000;
+  const BATCH = 20; // events; also keeps a batch below the 64 KiB that a beacon may have
+  const KEPT = 500; // events that wait while the collector is away
+  const EFFECT_MS = 2500; // within which a click has an effect, or none
+  const LONGEST_MS = 30000;
+
+  let config = null;
+  let queue = [];
+  let sending = null; // the batch under way
+  let held = []; // clicks in the queue whose effect is not known yet: what came after them waits too
+  let offset; // what the collector adds to our clock
+  let failures = 0;
+  let timer = 0;
+  let pause = 0; // until when the collector is left alone
+  let place = "";
+  let count = 0;
+  const run = crypto.getRandomValues(new Uint32Array(2)).join("-");
+  const undo = [];
+
+  // A clock that is never set: distances between events stay right whatever happens to the time of day.
+  const now = () => Math.round(performance.timeOrigin + performance.now());
+  const on = (target, names, listener) => {
+    for (const name of names.split(" ")) {
+      target.addEventListener(name, listener, { capture: true, passive: true });
+      undo.push(() => target.removeEventListener(name, listener, { capture: true }));
+    }
+  };
+  const backoff = (count) => Math.min(LONGEST_MS, 500 * 2 ** count) * (0.5 + Math.random() / 2);
+
+  // ---- what is sent
+
+  function push(type, fields, urgent) {
+    if (!config) return null;
+    const event = { type: "telemetry." + type, event_id: run + "-" + ++count, at: now(), ...fields };
+    queue.push(event);
+    while (queue.length > KEPT) queue.shift();
+    if (urgent) release();
+    if (urgent || ready() >= BATCH) flush();
+    else later(FLUSH_MS);
+    return event;
+  }
+
+  const pushOnPage = (type, fields, urgent) => push(type, { ...fields, page: page() }, urgent);
+  const page = () => (config.page ? config.page() : document.body.dataset.attunePage) || "other";
+  const ready = () => (held.length ? Math.max(0, queue.indexOf(held[0])) : queue.length);
+  const body = (events) => {
+    const { session, user } = config;
+    return JSON.stringify({ session_id: session, user_id: user, sent_at: now(), offset_ms: offset, events });
+  };
+
+  async function flush() {
+    clearTimeout(timer);
+    timer = 0;
+    if (!config || sending) return;
+    const rest = pause - now();
+    if (rest > 0) return later(rest);
+    const batch = queue.splice(0, Math.min(BATCH, ready()));
+    if (!batch.length) return;
+    sending = batch;
+    let wait = 0;
+    try {
+      // Plain text and the key in the address: a request that no browser asks permission for first.
+      const request = { method: "POST", body: body(batch), keepalive: true, credentials: "omit" };
+      const answer = await fetch(config.url, request);
+      if (answer.ok) offset = (await answer.json()).offset_ms;
+      else if (answer.status === 408 || answer.status === 429 || answer.status >= 500)
+        wait = Math.max(1000 * answer.headers.get("Retry-After"), backoff(failures));
+      else console.warn("attune: not accepted", answer.status, await answer.text());
+    } catch {
+      wait = backoff(failures);
+    }
+    failures = wait ? failures + 1 : 0;
+    pause = now() + wait;
+    sending = null;
+    if (wait) queue = batch.concat(queue); // the same events again: the collector stamps them as the first time
+    if (queue.length) later(wait || (ready() < BATCH ? FLUSH_MS : 0));
+  }
+
+  function later(wait) {
+    timer = timer || setTimeout(flush, wait);
+  }
+
+  // A page that is left has no time to wait for an answer.
+  function leave() {
+    release();
+    while (queue.length && navigator.sendBeacon(config.url, body(queue.slice(0, BATCH)))) queue.splice(0, BATCH);
+  }
+
+  // ---- what is seen
+
+  const cut = (text) => String(text).slice(0, 250);
+  const FIELDS = "input,select,textarea";
+  const NAMED = "[data-attune],a,button,input,select,textarea,[role=button],[id]";
+  const named = (target) => target.closest?.(NAMED) || document.documentElement;
+  const name = (element) =>
+    cut(element.dataset.attune || element.getAttribute("name") || element.id || element.tagName.toLowerCase());
+  const ours = (target) => !target?.closest || target.closest("[data-attune-box]");
+
+  function view() {
+    // Without query and fragment: a form may have put what was written into them.
+    const here = location.origin + location.pathname;
+    if (here + location.hash === place) return;
+    place = here + location.hash;
+    pushOnPage("page_view", { url: here.slice(0, 2000) });
+  }
+
+  /** Let clicks go (all, or one), with what came of them. */
+  function release(outcome, click) {
+    for (const one of click ? [click] : held) Object.assign(one, outcome);
+    held = click ? held.filter((one) => one !== click) : [];
+    if (queue.length) later(50);
+  }
+
+  function watchClicks() {
+    let last = null;
+    let pressed = 0;
+    let changed = 0;
+    const change = () => {
+      changed = now();
+      release({ effect: true });
+    };
+    const observer = new MutationObserver(change);
+    observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+    undo.push(() => observer.disconnect());
+    on(window, "input change scroll popstate hashchange beforeunload", change);
+    // A button takes the focus whether it works or not; a field that does is ready to be written in.
+    on(document, "focusin", ({ target }) => target.matches(FIELDS) && change());
+    on(window, "error unhandledrejection", () => {
+      if (!held.length) return;
+      Object.assign(held[held.length - 1], { error: true });
+      release();
+      flush();
+    });
+    on(document, "pointerdown keydown", () => (pressed = now()));
+    on(document, "click", ({ target, isTrusted, clientX: x, clientY: y }) => {
+      const since = last ? now() - last.at : Infinity;
+      // Not what a script clicks, nor what a label clicks for its field in the same moment.
+      if (!isTrusted || ours(target) || since < 5) return;
+      // A burst is told at once, without waiting for an effect of each click.
+      const burst = since <= 1000 && Math.abs(x - last.x) + Math.abs(y - last.y) <= 30;
+      const click = pushOnPage("click", { element: name(named(target)), x, y }, burst);
+      last = click;
+      if (burst) return;
+      if (changed >= pressed) return Object.assign(click, { effect: true });
+      held.push(click);
+      setTimeout(() => held.includes(click) && release({ effect: false }, click), EFFECT_MS);
+    });
+  }
+
+  function watchPointer() {
+    let over = null;
+    let since = 0;
+    on(document, "mouseover", ({ target }) => {
+      const element = ours(target) ? null : named(target);
+      if (element === over) return;
+      const duration = now() - since;
+      if (over && duration >= 300) pushOnPage("hover", { element: name(over), duration_ms: duration });
+      [over, since] = [element, now()];
+    });
+    on(document, "mouseout", ({ relatedTarget, clientX: x, clientY: y }) => {
+      if (relatedTarget) return;
+      const edge = y <= 0 ? "top" : x <= 0 || x >= innerWidth - 1 ? "side" : null;
+      if (edge) pushOnPage("exit_intent", { edge }, true);
+    });
+
+    // Looked at ten times a second while it moves, and once more when it stands still: that is when it stops dead.
+    const STEP_S = 0.1;
+    let from = null;
+    let at = null;
+    let speed = 0;
+    let steps = 0;
+    let hardest = null;
+    const look = () => {
+      const velocity = Math.hypot(at[0] - from[0], at[1] - from[1]) / STEP_S;
+      const deceleration = Math.max(0, (speed - velocity) / STEP_S);
+      if (!hardest || deceleration >= hardest.deceleration)
+        hardest = { velocity: Math.max(speed, velocity), deceleration };
+      [from, speed] = [at, velocity];
+      if (++steps % 3 && velocity) return;
+      pushOnPage("pointer", hardest);
+      hardest = null;
+      if (!velocity) ticking = clearInterval(ticking);
+    };
+    let ticking;
+    on(document, "mousemove", ({ clientX, clientY }) => {
+      at = [clientX, clientY];
+      if (ticking) return;
+      [from, speed, steps] = [at, 0, 0];
+      ticking = setInterval(look, 1000 * STEP_S);
+    });
+    undo.push(() => clearInterval(ticking));
+  }
+
+  function watchScrolling() {
+    let then = now();
+    let before = scrollY;
+    on(window, "scroll", () => {
+      const passed = now() - then;
+      if (passed < 250) return;
+      const moved = scrollY - before;
+      // After a rest the time since is no part of the movement.
+      const velocity = (1000 * Math.abs(moved)) / Math.min(passed, 500);
+      [then, before] = [now(), scrollY];
+      if (!moved) return;
+      const depth = Math.min(1, Math.max(0, (scrollY + innerHeight) / document.documentElement.scrollHeight));
+      pushOnPage("scroll", { depth, velocity, direction: moved > 0 ? "down" : "up" });
+    });
+  }
+
+  function watchFields() {
+    let entered = 0;
+    on(document, "focusin", () => (entered = now()));
+    on(document, "focusout", ({ target }) => {
+      if (ours(target) || !target.matches(FIELDS)) return;
+      const filled = /^(checkbox|radio)$/.test(target.type) ? target.checked : target.value !== "";
+      pushOnPage("field", { field: name(target), duration_ms: now() - entered, filled });
+    });
+  }
+
+  function watchPages() {
+    const original = history.pushState;
+    history.pushState = function (...given) {
+      original.apply(this, given);
+      setTimeout(view); // once the page has become what it will be
+    };
+    undo.push(() => (history.pushState = original));
+    on(window, "popstate", () => pushOnPage("exit_intent", { edge: "back" }, true));
+    on(window, "popstate hashchange", view);
+    on(document, "visibilitychange", () => document.visibilityState === "hidden" && leave());
+    on(window, "pagehide", leave);
+    view();
+  }
+
+  // ---- what is shown
+
+  function listen() {
+    const seen = new Set();
+    const said = new Map(); // acknowledgements that the gateway has not confirmed
+    let socket = null;
+    let lost = 0;
+    const say = (message) => socket?.readyState === 1 && socket.send(JSON.stringify(message));
+    const sayAgain = () => said.forEach(say);
+    const acknowledge = (id, outcome) => {
+      const message = { op: "acknowledge", intervention_id: id, outcome };
+      said.set(id + outcome, message);
+      say(message);
+    };
+    const heard = {
+      challenge: async () => say({ op: "authenticate", token: await token() }),
+      hello: () => {
+        lost = 0;
+        sayAgain();
+      },
+      acknowledged: (message) => said.delete(message.intervention_id + message.outcome),
+      error: ({ code }) => {
+        if (code === "unavailable") setTimeout(sayAgain, 5000);
+        else console.warn("attune:", code);
+      },
+      record: ({ record }) => {
+        if (record.type !== "intervention" || record.status !== "fired" || seen.has(record.id)) return;
+        seen.add(record.id);
+        if (record.expires_ts && record.expires_ts <= now() + (offset || 0)) return;
+        (config.onIntervention || box)(record, (outcome) => acknowledge(record.id, outcome));
+      },
+    };
+    const token = async () => (typeof config.token === "function" ? config.token() : config.token);
+    const connect = () => {
+      if (!config) return;
+      socket = new WebSocket(config.gateway.replace(/^http/, "ws").replace(/\/$/, "") + "/ws");
+      socket.onmessage = ({ data }) => {
+        const message = JSON.parse(data);
+        heard[message.op]?.(message);
+      };
+      socket.onclose = ({ code }) => {
+        // Revoked, or too many of this user's. A token that was refused is refused again, unless a new one can be had.
+        const refused = code === 4001 || code === 4002;
+        if (code === 4003 || code === 4029 || (refused && typeof config?.token !== "function")) return;
+        setTimeout(connect, backoff(lost++));
+      };
+    };
+    connect();
+    undo.push(() => socket.close());
+  }
+
+  // The plain way to show an intervention: a box in a corner, all of it text. What wants an answer takes the focus.
+  function box(record, acknowledge) {
+    const { headline = "", body: text = "", call_to_action: action } = record.content || {};
+    const asks = /modal|chat|exit/.test(record.intervention);
+    const before = document.activeElement;
+    const element = document.createElement("div");
+    const add = (tag, content, style, listener) => {
+      const part = element.appendChild(document.createElement(tag));
+      part.textContent = content;
+      part.style.cssText = style || "";
+      part.onclick = listener;
+      return part;
+    };
+    const close = (outcome) => {
+      acknowledge(outcome);
+      element.remove();
+      if (asks) before?.focus?.();
+    };
+    element.dataset.attuneBox = record.intervention;
+    element.setAttribute("role", asks ? "dialog" : "status");
+    element.setAttribute("aria-label", headline);
+    element.tabIndex = -1;
+    element.style.cssText =
+      "position:fixed;right:1rem;bottom:1rem;z-index:2147483647;max-width:min(22rem,calc(100vw - 2rem));" +
+      "box-sizing:border-box;padding:1rem;border-radius:.5rem;font:16px/1.4 system-ui,sans-serif;" +
+      "color:#1a1a1a;background:#fff;border:1px solid #767676;box-shadow:0 4px 16px #0004";
+    const button = "font:inherit;padding:.4rem .8rem;margin:.75rem .5rem 0 0;cursor:pointer";
+    add("strong", headline, "display:block");
+    add("span", text);
+    add("br");
+    if (action) add("button", action, button, () => close("clicked"));
+    add("button", "Close", button, () => close("dismissed"));
+    element.onkeydown = ({ key }) => key === "Escape" && close("dismissed");
+    document.body.append(element);
+    if (asks) element.focus();
+    if (!matchMedia("(prefers-reduced-motion: reduce)").matches)
+      element.animate([{ opacity: 0, transform: "translateY(1rem)" }, {}], 200);
+    acknowledge("shown");
+  }
+
+  // ---- what a page calls
+
+  function start(given) {
+    if (config || navigator.doNotTrack === "1" || navigator.globalPrivacyControl) return;
+    for (const field of ["collector", "key", "session", "user"])
+      if (!given[field]) throw new TypeError(`attune.start: expected ${field}`);
+    const stream = given.collector.replace(/\/$/, "") + "/api/telemetry/stream";
+    config = { ...given, url: stream + "?key=" + encodeURIComponent(given.key) };
+    watchPages();
+    watchClicks();
+    watchPointer();
+    watchScrolling();
+    watchFields();
+    if (given.gateway && given.token) listen();
+  }
+
+  function stop() {
+    if (!config) return;
+    undo.splice(0).forEach((step) => step());
+    leave();
+    config = null;
+  }
+
+  window.attune = {
+    start,
+    stop,
+    cart: (action, product_id, price) => push("cart", { action, product_id, price }),
+    checkout: (step, value) => push("checkout", { step, value }, step === "fail"),
+    search: (query, results) => push("search", { query: String(query).slice(0, 1000), results }),
+  };
+})();

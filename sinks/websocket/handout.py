@@ -1,0 +1,79 @@
+"""Hands tokens to whoever sits at this machine: for the demo alone, whose key is made at its start."""
+
+import secrets
+import time
+from typing import Final
+from urllib.parse import parse_qsl
+
+from websockets.datastructures import MultipleValuesError
+from websockets.http11 import Request, Response
+
+from schemas.exposure import is_loopback
+from sinks.websocket.access import FORWARDED
+from sinks.websocket.pages import plain
+from sinks.websocket.tokens import Key, sign
+
+PATH: Final = "/demo/token"
+TTL_S: Final = 3_600
+FIELDS: Final = frozenset(("role", "tenant", "session", "user"))
+
+
+class Handout:
+    """Answers ``PATH`` with a token for the role, tenant, session and user that the query names.
+
+    Only for this machine, in the gateway's own name (a foreign one that resolves here has another ``Host``), and for
+    its own page or a program: browsers say where a request comes from.
+    """
+
+    def __init__(self, key: Key, issuer: str, audience: str, tenant: str) -> None:
+        self._key = key
+        self._issuer = issuer
+        self._audience = audience
+        self._tenant = tenant
+
+    def __call__(self, request: Request, peer: str, hosts: frozenset[str]) -> Response:
+        """Answer a request."""
+        if not _from_here(request, peer, hosts):
+            return plain(403, "Tokens are for this machine alone.\n")
+        try:
+            asked = dict(parse_qsl(request.path.partition("?")[2], max_num_fields=len(FIELDS)))
+        except ValueError:  # too many
+            asked = {"": ""}
+        role = asked.get("role", "dashboard")
+        fits = role == "dashboard" and "session" not in asked
+        fits = fits or (role == "client" and {"session", "user"} <= asked.keys())
+        if not fits or not asked.keys() <= FIELDS:
+            return plain(400, "Expected role=dashboard, or role=client with session and user.\n")
+        return plain(200, self._token(role, asked))
+
+    def _token(self, role: str, asked: dict[str, str]) -> str:
+        now = int(time.time())
+        claims: dict[str, object] = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "nbf": now,
+            "exp": now + TTL_S,
+            "sub": asked.get("user", "demo"),
+            "tenant": asked.get("tenant", self._tenant),
+            "role": role,
+            "jti": secrets.token_hex(8),
+        }
+        if role == "client":
+            claims["session"] = asked["session"]
+        return sign(self._key, claims)
+
+
+def _from_here(request: Request, peer: str, hosts: frozenset[str]) -> bool:
+    headers = request.headers
+    try:
+        host, origin = headers.get("Host"), headers.get("Origin")
+        site = headers.get("Sec-Fetch-Site", "none")
+    except MultipleValuesError:
+        return False
+    return (
+        is_loopback(peer)
+        and host in hosts
+        and origin in (None, *(f"http://{name}" for name in hosts))
+        and site in ("none", "same-origin")
+        and not any(name in headers for name in FORWARDED)
+    )

@@ -1,0 +1,38 @@
+"""Every question of docs/sql.md, asked by an analyst of the day it names, has the answer that stands there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.fix_views import DAY, Filled
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sql.md").read_text(encoding="utf-8")
+QUESTION = re.compile(r"^## \d+\. ([^\n]+)\n.*?```sql\n(.+?);\n```\n\n((?:\|[^\n]*\n)+)", re.MULTILINE | re.DOTALL)
+QUESTIONS = [match.groups() for match in QUESTION.finditer(PAGE)]
+
+
+def cell(value: Any) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("query, told", [(q, t) for _, q, t in QUESTIONS], ids=[title for title, _, _ in QUESTIONS])
+def test_the_answer_is_the_one_that_is_told(day: Filled, query: str, told: str) -> None:
+    with psycopg.connect(day.analyst) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        cursor = connection.execute(query.encode())
+        names = [column.name for column in cursor.description or ()]
+        rows = [names, *([cell(value) for value in row] for row in cursor)]
+    lines = [line.strip("|").split("|") for line in told.splitlines()]
+    expected = [[part.strip() for part in line] for at, line in enumerate(lines) if at != 1]
+    assert rows == expected
+
+
+def test_there_are_twenty_and_none_is_left_out() -> None:
+    assert len(QUESTIONS) == PAGE.count("```sql") == 20
+
+
+def test_the_page_names_the_day() -> None:
+    assert f"--sessions {DAY.sessions} --tenants {DAY.tenants}" in PAGE

@@ -1,0 +1,85 @@
+"""The demo's tokens: for this machine, its own page and its programs, and for nobody else."""
+
+import pytest
+
+from sinks.websocket.handout import PATH, TTL_S, Handout
+from tests.fix_websocket import KEY, TOKENS, Running, StartGateway
+
+
+@pytest.fixture
+def demo(start_gateway: StartGateway) -> Running:
+    """Start a gateway that hands out tokens."""
+    handout = Handout(KEY, "https://issuer.test", "gateway.test", "first")
+    return start_gateway(verify=TOKENS.verify, pages={PATH: handout})
+
+
+@pytest.mark.parametrize(
+    "query, expected",
+    [
+        ("", ("first", "dashboard", "demo", None)),
+        ("?role=dashboard&tenant=second", ("second", "dashboard", "demo", None)),
+        ("?role=client&session=s%2F1&user=ann", ("first", "client", "ann", "s/1")),
+    ],
+)
+def test_a_token_is_handed_out(demo: Running, query: str, expected: tuple[str | None, ...]) -> None:
+    response, body = demo.http(PATH + query)
+    assert (response.status, response.getheader("Content-Type")) == (200, "text/plain; charset=utf-8")
+    who = TOKENS.verify(body.decode())
+    assert (who.tenant, who.role, who.user, who.session) == expected
+    assert demo.browser(body.decode()).hello["tenant"] == expected[0]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?role=client",
+        "?role=client&session=s",
+        "?role=developer",
+        "?session=s",
+        "?exp=1",
+        "?role=client&user=u",
+        "?a=1&b",
+    ],
+)
+def test_what_makes_no_sense_is_refused(demo: Running, query: str) -> None:
+    assert demo.http(PATH + query)[0].status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:{port}"},
+        {"Host": "127.0.0.1"},
+        {"Host": "127.0.0.1.evil.example:{port}"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"Forwarded": "for=127.0.0.1"},
+        {"Via": "1.1 proxy"},
+    ],
+    ids=str,
+)
+def test_nobody_else_gets_one(demo: Running, headers: dict[str, str]) -> None:
+    port = str(demo.gateway.port)
+    response, body = demo.http(PATH, **{name: value.replace("{port}", port) for name, value in headers.items()})
+    assert (response.status, b"." in body[:-2]) == (403, False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}"])
+def test_the_own_page_gets_one(demo: Running, host: str) -> None:
+    name = host.replace("{port}", str(demo.gateway.port))
+    headers = {"Host": name, "Origin": f"http://{name}", "Sec-Fetch-Site": "same-origin"}
+    assert demo.http(PATH, **headers)[0].status == 200
+
+
+def test_only_reading_is_allowed_here_too(demo: Running) -> None:
+    assert demo.http(PATH, "POST")[0].status == 405
+
+
+def test_elsewhere_the_path_does_not_exist(start_gateway: StartGateway) -> None:
+    assert start_gateway(verify=TOKENS.verify).http(PATH)[0].status == 404
+    assert TTL_S <= 3_600
