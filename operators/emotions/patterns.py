@@ -78,9 +78,9 @@ class Patterns:
             for at, alternative in enumerate(table if isinstance(table, list) else [table]):
                 where = f"events.{name}[{at}]" if isinstance(table, list) else f"events.{name}"
                 self.faults += self._add(self.bits[name], alternative, where)
-        tracked = {struct for entry in self.history.values() for struct in self._tracked(entry)}
+        views = any(entry.kind != "turned" for entry in self.history.values())
         self._sorters = {
-            struct: Sorter(tuple(alternatives), tracked=struct in tracked)
+            struct: Sorter(tuple(alternatives), tracked=views and struct is PageView)
             for struct, alternatives in self._by_type.items()
         }
 
@@ -92,12 +92,6 @@ class Patterns:
     def _bit(self) -> int:
         bit, self._next = self._next, self._next << 1
         return bit
-
-    def _tracked(self, entry: History) -> Iterator[type[Event]]:
-        if entry.kind == "turned":
-            yield from (struct for struct in TELEMETRY.values() if entry.field in struct.__struct_fields__)
-        else:
-            yield PageView
 
     def _add(self, bit: int, table: Any, where: str) -> Iterator[str]:
         if not isinstance(table, Mapping):
@@ -157,20 +151,22 @@ class Sorter:
         self._always = TRACKED if tracked else 0
         self._known: dict[Any, tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]] = {}
 
-    def mask(self, event: Event) -> int:
-        """Return the bits of the patterns that an event matches; 0: no rule asks for it."""
-        key = self._key(event)
-        found = self._known.get(key)
-        if found is None:
-            found = self._look(key)
-        mask, open_bands = found
-        for bit, bands in open_bands:
-            for band in bands:
-                if not band.low <= band.value(event) <= band.high:
-                    break
-            else:
-                mask |= bit
-        return mask
+    @property
+    def is_needed(self) -> bool:
+        """Whether events of the type may match at all."""
+        return bool(self._alternatives or self._always)
+
+    def masks(self, events: list[Any]) -> list[int]:
+        """Return for each event the bits of the patterns that it matches; 0: no rule asks for it."""
+        known, key = self._known, self._key
+        try:
+            found = [known[key(event)] for event in events]
+        except KeyError:
+            found = [known.get(of := key(event)) or self._look(of) for event in events]
+        return [
+            mask if not bands else _in_bands(mask, bands, event)
+            for (mask, bands), event in zip(found, events, strict=True)
+        ]
 
     def _look(self, key: Any) -> tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]:
         """Work out what texts and truths alone decide, and which bands are then left to be looked at."""
@@ -187,6 +183,17 @@ class Sorter:
             self._known.clear()
         found = self._known[key] = (mask, tuple(open_bands))
         return found
+
+
+def _in_bands(mask: int, open_bands: tuple[tuple[int, tuple[_Band, ...]], ...], event: Event) -> int:
+    """Add the bits of those alternatives whose numbers lie within their bands."""
+    for bit, bands in open_bands:
+        for band in bands:
+            if not band.low <= band.value(event) <= band.high:
+                break
+        else:
+            mask |= bit
+    return mask
 
 
 def _nothing(_: Any) -> None:
@@ -307,3 +314,12 @@ class _Contains:
 
     def __call__(self, value: Any) -> bool:
         return isinstance(value, str) and any(part in value.casefold() for part in self.parts)
+
+
+def path_of(url: str) -> str:
+    """Return a url without query, fragment and trailing slash: what makes two views views of the same page.
+
+    >>> path_of("https://shop.example/shoes/?size=9#top")
+    'https://shop.example/shoes'
+    """
+    return url.partition("?")[0].partition("#")[0].rstrip("/")
