@@ -89,6 +89,11 @@ class Patterns:
         """What tells the mask of an event, by its type."""
         return self._sorters
 
+    def types_of(self, name: str) -> list[type[Event]]:
+        """Return the types of event that a pattern may match."""
+        bits = {self.bits[name], *(bit for bit, past in self.history.items() if past.bit == self.bits[name])}
+        return [struct for struct, found in self._by_type.items() if any(each.bit in bits for each in found)]
+
     def _bit(self) -> int:
         bit, self._next = self._next, self._next << 1
         return bit
@@ -116,7 +121,16 @@ class Patterns:
             self.history[bit] = past
         wanted = [TELEMETRY[name] for name in names or TELEMETRY]
         if names is None:  # all telemetry that has these fields
-            wanted = [struct for struct in wanted if set(conditions) <= set(struct.__struct_fields__)]
+            wanted = [
+                struct
+                for struct in wanted
+                if set(conditions) <= set(struct.__struct_fields__) and (past is None or _has_past(struct, past))
+            ]
+        elif past is not None and (without := [struct for struct in wanted if not _has_past(struct, past)]):
+            kinds = ", ".join(str(struct.__struct_config__.tag) for struct in without)
+            what = f"types with the field {past.field}" if past.kind == "turned" else "telemetry.page_view alone"
+            yield f"{where}.{past.kind}: expected {what}, got {kinds}"
+            return
         if not wanted or not (conditions or names or past):
             yield f"{where}: expected a type, or fields that events of the telemetry have, got {table!r}"
         for struct in wanted:
@@ -144,6 +158,11 @@ class Patterns:
         if len(found) > 1:
             faults.append(f"{where}: expected at most one of came_from, turned and returned")
         return (found[0] if found else None), faults
+
+
+def _has_past(struct: type[Event], past: History) -> bool:
+    """Return whether events of a type can be held against those before: only a view leads from page to page."""
+    return past.field in struct.__struct_fields__ if past.kind == "turned" else struct is PageView
 
 
 class Sorter:
@@ -260,7 +279,15 @@ def _band(wanted: Any) -> tuple[float, float, str]:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a number that a double can hold.
+
+    >>> _number(5000), _number(True), _number(math.inf), _number(10**400)
+    (True, False, False, False)
+    """
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _test(wanted: Any, kind: Any) -> tuple[Callable[[Any], bool], str]:
