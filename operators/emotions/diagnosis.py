@@ -197,7 +197,9 @@ class Diagnosis:
         event = reply.event
         if isinstance(event, InterventionApproval):
             key = session_key(event.tenant_id, event.session_id)
-            course.want(Place(reply.at, reply.stream_time), key, covering_tick(event.ts), event.ts)
+            # By stream time: the tick of its own time may be closed by now, or lie years ahead.
+            since = min(event.ts, reply.stream_time)
+            course.want(Place(reply.at, reply.stream_time), key, covering_tick(reply.stream_time), since)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
         course.tell(Place(reply.at, reply.stream_time), answer, first=False)
 

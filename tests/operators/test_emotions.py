@@ -18,7 +18,7 @@ from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
 from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
-from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Seen
+from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Scored, Seen
 from operators.interventions.policies import Policies
 from operators.interventions.shard import Interventions
 from operators.window import Shard
@@ -225,3 +225,31 @@ def test_sessions_do_not_depend_on_how_they_are_interleaved(log: list[LogRecord]
     kept = {name: [r for r in log if name in (r.raw or b"")] for name in (b'"s1"', b'"s2"')}
     mixed = [kept[b'"s2"' if b'"s2"' in (r.raw or b"") else b'"s1"'].pop(0) for r in other]
     assert by_session(cues_of(mixed)) == by_session(cues_of(log))
+
+
+def said(kind: str, after_ms: int, *, late_ms: int = 0, user: str = "u1", **fields: Any) -> LogRecord:
+    """Return a record, so long after the start, of an event that happened so long before it."""
+    ts = START + after_ms
+    raw = events.event(kind, ts - late_ms, user, event_id=f"{kind} {user} {after_ms}", **fields)
+    return events.record(raw, ts, "t", after_ms)
+
+
+def scores(log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[int, float | None]:
+    return {cue.ts - START: cue.score for of_shard in cues_of(log, cuts) for cue in of_shard if isinstance(cue, Scored)}
+
+
+def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_come() -> None:
+    """Its own tick was closed seconds ago: nobody remembers that score, and 0 would be a lie."""
+    chat = [said("chat.message", 1_000 * second) for second in range(140)]
+    answer = said("intervention.approval", 64_500, late_ms=12_000, user="boss")
+    log = sorted([*chat, answer], key=lambda record: record.record_ts)
+    for cuts in ((), range(len(log))):
+        found = scores(log, cuts)
+        assert list(found) == [65_000, 125_000]
+        assert all(found.values())
+
+
+def test_an_approval_from_the_far_future_is_not_waited_for() -> None:
+    years = 7_000 * 365 * 86_400_000
+    log = [said("intervention.approval", 0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
+    assert max(scores(log)) == 65_000
