@@ -43,8 +43,11 @@ class Wanted:
                 if key in waiting and found:
                     kept = self.kept.get(key, {}) | found
                     newest = max(kept)
+                    # Answered first: after a leap of stream time the newest may lie far beyond what is wanted.
+                    yield from self._answer(key, kept)
                     self.kept[key] = {tick: score for tick, score in kept.items() if tick > newest - _KEPT_MS}
-                yield from self._answer(key, found)
+                else:
+                    yield from self._answer(key, found)
         for key, kept in list(self.kept.items()):
             yield from self._answer(key, kept)
             if key not in waiting:

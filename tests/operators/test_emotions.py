@@ -253,3 +253,16 @@ def test_an_approval_from_the_far_future_is_not_waited_for() -> None:
     years = 7_000 * 365 * 86_400_000
     log = [said("intervention.approval", 0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
     assert max(scores(log)) == 65_000
+
+
+def test_a_score_is_known_though_stream_time_leapt_beyond_it() -> None:
+    """The wait of u1 runs out at 64 s and is told at 100 s, when ticks up to 90 s are closed, too."""
+    log = [
+        said("telemetry.cart", 4_000, action="view"),
+        said("telemetry.page_view", 30_000, user="u2", page="home"),
+        said("telemetry.checkout", 67_500, user="u2", step="fail"),
+        said("chat.message", 100_000, user="u2", session="other"),
+    ]
+    whole = cues_of(log)
+    assert by_session(cues_of(log, range(len(log)))) == by_session(whole)
+    assert scores(log)[65_000]
