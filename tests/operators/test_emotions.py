@@ -266,3 +266,14 @@ def test_a_score_is_known_though_stream_time_leapt_beyond_it() -> None:
     whole = cues_of(log)
     assert by_session(cues_of(log, range(len(log)))) == by_session(whole)
     assert scores(log)[65_000]
+
+
+def test_a_score_that_is_wanted_again_behind_its_tick_is_told_at_both_places() -> None:
+    log = [
+        said("telemetry.scroll", 0, page="cart"),
+        said("telemetry.page_view", 63_000, page="cart"),
+        said("telemetry.click", 129_001, user="u2"),
+        said("intervention.outcome", 129_999, user="boss"),
+        said("chat.message", 140_000, user="u2", session="other"),
+    ]
+    assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
