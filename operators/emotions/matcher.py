@@ -8,6 +8,7 @@ cost.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ Step = Callable[[Visitor, Any], list[str] | None]
 
 _PATHS: Final = 50_000
 """Urls whose paths are remembered; beyond that the table starts anew."""
+_LONG: Final = 128
+"""Characters of a url or path up to which it is remembered as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +218,20 @@ _places: dict[tuple[str, str], str] = {}
 
 def _place(page: str, url: str) -> str:
     """Return what tells a page from others: its kind and its path."""
+    if len(url) > _LONG:
+        return f"{page} {_path_of(url)}"
     place = _places.get((page, url))
     if place is None:
         if len(_places) >= _PATHS:
             _places.clear()
-        place = _places[page, url] = f"{page} {path_of(url)}"
+        place = _places[page, url] = f"{page} {_path_of(url)}"
     return place
+
+
+def _path_of(url: str) -> str:
+    """Return the path, or a digest of a long one: it is remembered of every visitor, and a page says what it likes."""
+    path = path_of(url)
+    return path if len(path) <= _LONG else blake2b(path.encode(), digest_size=16).hexdigest()
 
 
 def path_of(url: str) -> str:
@@ -349,7 +360,7 @@ def _pair(visitor: Visitor, _: Event) -> list[str]:
 
 
 def _path(_: Visitor, event: Any) -> str:
-    return path_of(event.url)
+    return _path_of(event.url)
 
 
 def _field(getter: Callable[[Any], Any], _: Visitor, event: Event) -> Any:

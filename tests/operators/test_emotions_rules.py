@@ -1,11 +1,14 @@
-"""A rules file that can't work is refused at the start, not found out by the first event that it meets."""
+"""A rules file that can't work is refused at the start; and what a page says does not grow what is remembered."""
 
 from pathlib import Path
 
 import pytest
 
+from operators.emotions.matcher import Matcher
 from operators.emotions.rules import read_rules
+from operators.emotions.visitor import Visitor
 from schemas.errors import ConfigError
+from schemas.inbound import PageView
 
 FILE = """
 [events]
@@ -68,3 +71,17 @@ def test_a_turn_without_a_type_is_one_of_events_that_have_the_field(tmp_path: Pa
     file.write_text(FILE.format(pattern='{ turned = "direction" }', rule=""), encoding="utf-8")
     patterns = read_rules(file).patterns
     assert [struct.__name__ for struct in patterns.types_of("looked_at")] == ["Scroll"]
+
+
+def test_long_urls_are_told_apart_but_not_remembered() -> None:
+    rules = read_rules()
+    matcher, visitor = Matcher(rules), Visitor("u", 1)
+    sorter = rules.patterns.sorters[PageView]
+    told = []
+    long = "\N{SNOWMAN}" * 4_000
+    for number, end in enumerate("abca"):
+        view = PageView(f"e{number}", "t", "s", "u", 20_000 + number, f"/{long}{end}?q", "product")
+        told += matcher.feed(visitor, view, sorter.mask(view), 0) or []
+    assert [shown.rule.name for shown in told] == ["products_compared"]
+    assert len(visitor.place) + len(visitor.before) < 100
+    assert all(len(str(mark)) < 100 for marks in visitor.marks.values() for mark in marks)
