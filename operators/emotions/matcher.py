@@ -79,8 +79,7 @@ class Matcher:
         plan = look_back(visitor, event)
         visitor.last = max(visitor.last, event.ts)
         if visitor.waits:
-            for number in plan.stopped:
-                visitor.waits.pop(number, None)
+            self._stop(visitor, plan.stopped, event.ts)
         return None if plan.idle else self._go_through(plan, visitor, event, start)
 
     def _go_through(self, plan: _Plan, visitor: Visitor, event: Event, start: int) -> list[Shown] | None:
@@ -106,9 +105,15 @@ class Matcher:
 
     def hear(self, visitor: Visitor, ts: int) -> None:
         """Take any other event of a user, of which no rule asks more than that it came."""
-        for number in self._stopped_by_anything:
-            visitor.waits.pop(number, None)
+        self._stop(visitor, self._stopped_by_anything, ts)
         visitor.last = max(visitor.last, ts)
+
+    def _stop(self, visitor: Visitor, numbers: Iterable[int], ts: int) -> None:
+        """End waits; what happened before one began, and only came later or again, does not follow on it."""
+        for number in numbers:
+            wait = visitor.waits.get(number)
+            if wait is not None and ts >= wait[0] - self.rules.rules[number].for_ms:
+                del visitor.waits[number]
 
     def wake(self, visitor: Visitor, until: int, start: int) -> list[Shown]:
         """Return what has failed to follow by ``until`` (ms, included), in the order of time."""

@@ -277,3 +277,13 @@ def test_a_score_that_is_wanted_again_behind_its_tick_is_told_at_both_places() -
         said("chat.message", 140_000, user="u2", session="other"),
     ]
     assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+
+
+def test_what_happened_before_a_silence_does_not_break_it() -> None:
+    """Be it a repeat, be it an event that came too late to its place."""
+    before, cart = said("chat.message", 0), said("telemetry.cart", 1_000, action="view")
+    later = said("chat.message", 100_000, user="u2")
+    repeat = events.record(before.raw, START + 1_500, "t", 1)
+    for odd in (repeat, said("chat.message", 1_500, late_ms=1_000)):
+        found = emotions_of(cues_of([before, cart, odd, later]))
+        assert [(each.rule, each.ts) for each in found] == [("silence_at_till", START + 61_000)]
