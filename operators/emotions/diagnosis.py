@@ -276,7 +276,8 @@ class Diagnosis:
 
     def _sweep(self, partition: int, clock: int) -> None:
         """Free what no rule can need any more of those who do nothing."""
-        oldest = clock - self._config.stream_delay_ms - self._matcher.memory_ms
+        # An event may still lie a pane behind the ticks that are closed.
+        oldest = clock - self._config.stream_delay_ms - PANE_MS - self._matcher.memory_ms
         for key, of_session in self._visitors.items():
             row = self._sessions.row_by_key.get(key)
             if row is not None and self._sessions.partition[row] == partition:

@@ -279,6 +279,17 @@ def test_a_score_that_is_wanted_again_behind_its_tick_is_told_at_both_places() -
     assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
 
 
+def test_what_is_still_in_time_is_held_against_what_came_before_it() -> None:
+    """The third record makes it time to free what is old; the fourth is just not late and 597 s after the first."""
+    log = [
+        said("telemetry.checkout", 44_000, step="payment"),
+        said("telemetry.page_view", 44_001, page="product"),
+        said("chat.message", 651_999, session="other"),
+        events.record(events.event("telemetry.checkout", START + 640_500, step="payment"), START + 651_999, "t", 1),
+    ]
+    assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+
+
 def test_what_happened_before_a_silence_does_not_break_it() -> None:
     """Be it a repeat, be it an event that came too late to its place."""
     before, cart = said("chat.message", 0), said("telemetry.cart", 1_000, action="view")
