@@ -28,6 +28,9 @@ OBSERVED: Final = -1
 _CACHE: Final = 50_000
 """Combinations of texts that are remembered with what they match; beyond that the table starts anew."""
 
+_LONG: Final = 512
+"""Characters of texts up to which they are remembered: a page may send as many long ones as it likes."""
+
 _RANGES: Final = ("over", "under", "from", "to")
 
 
@@ -204,7 +207,9 @@ class Sorter:
                     mask |= alternative.bit
         if len(self._known) >= _CACHE:
             self._known.clear()
-        found = self._known[key] = (mask, tuple(open_bands))
+        found = (mask, tuple(open_bands))
+        if sum(len(value) for value in values.values() if isinstance(value, str)) <= _LONG:
+            self._known[key] = found
         return found
 
 

@@ -8,7 +8,7 @@ from operators.emotions.matcher import Matcher
 from operators.emotions.rules import read_rules
 from operators.emotions.visitor import Visitor
 from schemas.errors import ConfigError
-from schemas.inbound import PageView
+from schemas.inbound import PageView, Search
 
 FILE = """
 [events]
@@ -85,3 +85,15 @@ def test_long_urls_are_told_apart_but_not_remembered() -> None:
     assert [shown.rule.name for shown in told] == ["products_compared"]
     assert len(visitor.place) + len(visitor.before) < 100
     assert all(len(str(mark)) < 100 for marks in visitor.marks.values() for mark in marks)
+
+
+def test_long_texts_are_sorted_but_not_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "emotions.toml"
+    query = '{ type = "telemetry.search", query = { contains = ["voucher"] } }'
+    file.write_text(FILE.format(pattern=query, rule=""), encoding="utf-8")
+    patterns = read_rules(file).patterns
+    sorter = patterns.sorters[Search]
+    for text, fits in (("a voucher", True), ("x" * 3_000 + "voucher", True), ("x" * 3_000, False)):
+        mask = sorter.mask(Search("e", "t", "s", "u", 1, text, 1))
+        assert bool(mask & patterns.bits["looked_at"]) == fits
+    assert len(sorter._known) == 1
