@@ -290,6 +290,18 @@ def test_what_is_still_in_time_is_held_against_what_came_before_it() -> None:
     assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
 
 
+def test_a_straggler_of_a_session_that_is_over_is_not_the_next_ones() -> None:
+    """Be it that the session was ended, be it that nothing came for half an hour."""
+    ended = [said("session.ended", 100_000), said("telemetry.hover", 100_001, page="pricing", duration_ms=1)]
+    silent = [said("chat.message", 0), said("chat.message", 1_801_000)]
+    for log in (
+        [*ended, said("telemetry.scroll", 103_000, late_ms=4_000, velocity=5_000)],
+        [*silent, said("telemetry.scroll", 1_801_500, late_ms=2_000, velocity=5_000)],
+    ):
+        assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+        assert not emotions_of(cues_of(log))
+
+
 def test_what_happened_before_a_silence_does_not_break_it() -> None:
     """Be it a repeat, be it an event that came too late to its place."""
     before, cart = said("chat.message", 0), said("telemetry.cart", 1_000, action="view")
