@@ -28,6 +28,10 @@ class Place(NamedTuple):
     due: int
 
 
+_LONG_WANTED: Final = Place(-1, 0)
+"""Before all of a chunk: where something is wanted since an earlier one."""
+
+
 @dataclass(slots=True)
 class Stream:
     """What is kept of a partition.
@@ -60,7 +64,7 @@ class Course:
         self.segments: dict[int, int] = {}
         self.later: dict[int, int] = {}
         self._told: list[tuple[int, int, bool, Cue]] = []
-        self._wanted: dict[tuple[str, int], Place] = {}
+        self._wanted: dict[tuple[str, int], list[Place]] = {}
         self._sessions: dict[str, int] | None = None
         self._by_session: Int64s | None = None
         self._session_at = np.zeros(0, np.int64)
@@ -107,16 +111,21 @@ class Course:
 
     def want(self, place: Place, key: str, tick: int, since: int) -> None:
         """Want a score at a tick and 60 s later, because of what is told at a place."""
-        self.stream.wanted.add(key, tick, since)
+        before = self.stream.wanted.ticks.get(key, {})
         for when in (tick, tick + EFFECT_MS):
-            self._wanted[key, when] = place
+            places = self._wanted.setdefault((key, when), [])
+            if not places and when in before:
+                places.append(_LONG_WANTED)
+            places.append(place)
+        self.stream.wanted.add(key, tick, since)
 
     def scored(self, place: Place, key: str, tick: int, score: float | None, *, first: bool | None = None) -> None:
-        """Tell a score that was wanted; never before what it was wanted for."""
-        since = self._wanted.get((key, tick), place)
-        if since > place:
-            place, first = since, None
-        self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
+        """Tell a score that was wanted, and again behind each place at which it was wanted only later."""
+        places = self._wanted.pop((key, tick), [_LONG_WANTED])
+        if min(places) <= place:
+            self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
+        for later in sorted({wanted for wanted in places if wanted > place}):
+            self.tell(later, Scored(*parts(key), tick, score, self.time_of(later)))
 
     def session_of(self, key: str) -> int | None:
         """Return the chunk's number of a session, if it has events in it."""

@@ -191,7 +191,9 @@ class Diagnosis:
         event = reply.event
         if isinstance(event, InterventionApproval):
             key = session_key(event.tenant_id, event.session_id)
-            course.want(Place(reply.at, reply.stream_time), key, covering_tick(event.ts), event.ts)
+            # By stream time: the tick of its own time may be closed by now, or lie years ahead.
+            since = min(event.ts, reply.stream_time)
+            course.want(Place(reply.at, reply.stream_time), key, covering_tick(reply.stream_time), since)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
         course.tell(Place(reply.at, reply.stream_time), answer, first=False)
 
@@ -289,6 +291,7 @@ class Diagnosis:
     def _sweep(self, partition: int, clock: int) -> None:
         """Free what no rule can need any more of those who do nothing."""
         table = self._table
+        # An event may still lie a pane behind the ticks that are closed.
         oldest = clock - self._config.stream_delay_ms - PANE_MS - self._matcher.memory_ms
         rows = np.flatnonzero(table.session >= 0)
         rows = rows[self._sessions.partition[table.session[rows]] == partition]

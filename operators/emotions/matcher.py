@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
 
-from operators.emotions.patterns import TRACKED, path_of
+from operators.emotions.patterns import TRACKED, short_path
 from operators.emotions.roles import Roles
 from operators.emotions.rules import Rule, Rules
 from operators.emotions.visitor import Visitor
@@ -75,8 +75,7 @@ class Matcher:
         plan = self._plans.get((mask, asked)) or self._plan(mask, asked)
         visitor.last = max(visitor.last, event.ts)
         if visitor.waits:
-            for number in plan.stopped:
-                visitor.waits.pop(number, None)
+            self._stop(visitor, plan.stopped, event.ts)
         return None if plan.idle else self._go_through(plan, visitor, event, start)
 
     def begin(self, visitor: Visitor, rule: Rule, event: Event) -> None:
@@ -116,9 +115,15 @@ class Matcher:
 
     def hear(self, visitor: Visitor, ts: int) -> None:
         """Take any other event of a user, of which no rule asks more than that it came."""
-        for number in self._stopped_by_anything:
-            visitor.waits.pop(number, None)
+        self._stop(visitor, self._stopped_by_anything, ts)
         visitor.last = max(visitor.last, ts)
+
+    def _stop(self, visitor: Visitor, numbers: Iterable[int], ts: int) -> None:
+        """End waits; what happened before one began, and only came later or again, does not follow on it."""
+        for number in numbers:
+            wait = visitor.waits.get(number)
+            if wait is not None and ts >= wait[0] - self.rules.rules[number].for_ms:
+                del visitor.waits[number]
 
     def wake(self, visitor: Visitor, until: int, start: int) -> list[Shown]:
         """Return what has failed to follow by ``until`` (ms, included), in the order of time."""
@@ -282,7 +287,7 @@ def _pair(visitor: Visitor, _: Event) -> list[int]:
 
 
 def _path(_: Visitor, event: Any) -> str:
-    return path_of(event.url)
+    return short_path(event.url)
 
 
 def _field(getter: Callable[[Any], Any], _: Visitor, event: Event) -> Any:

@@ -83,9 +83,10 @@ class Sessions(Keyed):
         stray: list[int] = []
         if int(ts.max()) - earliest >= config.session_timeout_ms:
             found = self._after_silence(places, session, ts, last, config.session_timeout_ms)
-        for number in np.unique(session[ends]).tolist():
+        silent = {int(chunk.session[boundary.place]) for boundary in found}
+        found = []
+        for number in sorted(silent | set(session[ends].tolist())):
             mine = np.flatnonzero(session == number)
-            found = [boundary for boundary in found if chunk.session[boundary.place] != number]
             found += _of_ended(
                 zip(places[mine].tolist(), ts[mine].tolist(), ends[mine].tolist(), strict=True),
                 int(last[number]),
@@ -142,18 +143,18 @@ class Sessions(Keyed):
 def _of_ended(
     events: Iterable[tuple[int, int, bool]], last: int, timeout_ms: int, stray: list[int]
 ) -> Iterator[Boundary]:
-    """Yield the boundaries of a session some of whose events (place, ts, whether it says so) end it."""
-    ended: int | None = None
+    """Yield the boundaries of a session that ends: its events are places, times, and whether they say so."""
+    ended, behind = False, LONG_AGO
     for place, ts, ends in events:
-        if ended is not None and ts <= ended:
+        if ts <= behind:
             stray.append(place)
             continue
-        if ended is not None:
+        if ended:
             yield Boundary(place, Turn.AFTER_END, 0)
-            ended = None
         elif last != LONG_AGO and ts - last >= timeout_ms:
+            behind = last + timeout_ms - 1
             yield Boundary(place, Turn.AFTER_SILENCE, last + timeout_ms)
-        last = max(last, ts)
+        last, ended = max(last, ts), ends
         if ends:
+            behind = ts
             yield Boundary(place, Turn.END, ts)
-            ended = ts

@@ -21,6 +21,8 @@ from operators.lateness import running_maximum
 from operators.presence import LONG_AGO
 from schemas.inbound import Event
 
+_LONG: Final = 128
+"""Characters of a value up to which its number is remembered."""
 _VALUES: Final = 50_000
 """Values of fields whose numbers are remembered; beyond that the table starts anew."""
 
@@ -247,8 +249,9 @@ class Sieve:
                 known.clear()
                 known[None], new = 0, list(dict.fromkeys(values))
             texts = [_text(value).replace("\0", "\\0") for value in new]
-            known.update((value, number) for value, number in zip(new, digests(texts).tolist(), strict=True) if number)
-            return np.array([known.get(value, 0) for value in values], np.uint64)
+            found = dict(zip(new, digests(texts).tolist(), strict=True))
+            known.update((value, number) for value, number in found.items() if number and _is_short(value))
+            return np.array([known.get(value, found.get(value, 0)) for value in values], np.uint64)
 
     def _ask(self, watched: _Watched) -> tuple[dict[int, int], dict[int, tuple[tuple[int, Event], ...]], list[int]]:
         """Put by what nothing asks for yet; return which slots are asked by which events, and what they are owed.
@@ -305,15 +308,39 @@ class Sieve:
             due = np.full(len(place), NEVER)
             arms = watched.at[(self._roles.arms[watched.code] >> which & 1).astype(np.bool_)]
             due[arms] = ts[arms] + rule.for_ms
+            source = np.arange(len(place))  # which event began what holds after each; -1: the one that was kept
             before = one_before(due)
             before[first] = table.due[row[first], which]
+            stray = (before < NEVER) & (ts < before - rule.for_ms) & (until < before)
+            if stray.any():
+                _carry(due, source, before, first, np.isin(row, row[stray]), ts, until, rule.for_ms)
+            since = one_before(source)
+            since[first] = -1
             for i in np.flatnonzero(until >= before).tolist():
-                began = table.armed[row[i], which] if first[i] else watched.events[item[i - 1]]
+                began = table.armed[row[i], which] if since[i] < 0 else watched.events[item[since[i]]]
                 out[i] = (*out.get(i, ()), (which, began))
             table.due[row[last], which] = due[last]
-            began = zip(item[last].tolist(), (due[last] < NEVER).tolist(), strict=True)
-            table.armed[row[last], which] = objects([watched.events[i] if armed else None for i, armed in began])
+            kept = last[(due[last] == NEVER) | (source[last] >= 0)]
+            ends = zip(item[source[kept]].tolist(), (due[kept] < NEVER).tolist(), strict=True)
+            table.armed[row[kept], which] = objects([watched.events[i] if armed else None for i, armed in ends])
         return out
+
+
+def _carry(
+    due: Int64s, source: Int64s, before: Int64s, first: Flags, some: Flags, ts: Int64s, until: Int64s, for_ms: int
+) -> None:
+    """Let silences go on over events that happened before they began and only came later, for some visitors."""
+    for i in np.flatnonzero(some).tolist():
+        if not first[i]:
+            before[i] = due[i - 1]
+        if before[i] < NEVER and ts[i] < before[i] - for_ms and until[i] < before[i]:
+            due[i], source[i] = before[i], -1 if first[i] else source[i - 1]
+
+
+def _is_short(value: Any) -> bool:
+    """Return whether a value may be remembered: a page may send as many long texts as it likes."""
+    text = value[1] if isinstance(value, tuple) else value
+    return not isinstance(text, str) or len(text) <= _LONG
 
 
 def _text(value: Any) -> str:

@@ -42,10 +42,11 @@ class Wanted:
             ticks, scores = closing.ts.tolist(), closing.scores.score.tolist()
             for i, begin, end in zip(named, begins, ends, strict=True):
                 key = closing.keys[i]
+                if key in self.ticks:  # before the newest push out of what is kept what was closed with them
+                    yield from self._answer(key, dict(zip(ticks[begin:end], scores[begin:end], strict=True)))
+                    yield from self._answer(key, self.kept.get(key, {}))
                 if key in waiting and begin < end:
                     self._keep(key, ticks[begin:end], scores[begin:end])
-                if key in self.ticks:
-                    yield from self._answer(key, dict(zip(ticks[begin:end], scores[begin:end], strict=True)))
         for key in [key for key in self.kept if key in self.ticks]:
             yield from self._answer(key, self.kept[key])
         for key in [key for key in self.kept if key not in waiting]:
