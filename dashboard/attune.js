@@ -273,7 +273,7 @@
     const token = async () => (typeof config.token === "function" ? config.token() : config.token);
     const connect = () => {
       if (!config) return;
-      socket = new WebSocket(config.gateway.replace(/^http/, "ws").replace(/\/$/, "") + "/ws");
+      socket = new WebSocket(config.gateway.replace(/^http/, "ws").replace(/([^/])(\/ws)?\/?$/, "$1/ws"));
       socket.onmessage = ({ data }) => {
         const message = JSON.parse(data);
         heard[message.op]?.(message);

@@ -95,7 +95,7 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
                 hand_out=TENANT,
             )
         )
-        ours, key = _with_key(ours, composed.origins)
+        ours, key = _with_key(ours, composed.origins + tuple(ours.gateway.origins))
         collector = stack.enter_context(collecting(ours))
         told = f"collector  {collector.url}  (key {key}, tenant {TENANT})"
         running = Demo((*composed.told, told), watch, stop)

@@ -21,14 +21,17 @@ def check(config: ConfigOption = None) -> None:
     Example: attune config check --config attune.toml
     """
     from flows.settings import load, servers
-    from flows.settings.advice import insecurities
+    from flows.settings.advice import insecurities, unanswered
 
     settings = load(config)
     servers.check(settings)
     risks = insecurities(settings)
     for risk in risks:
         say(f"warning: INSECURE: {risk}")
-    typer.echo(f"the settings are valid ({settings.environment}, {len(risks)} warnings)")
+    unused = unanswered(settings)
+    for each in unused:
+        say(f"warning: {each}")
+    typer.echo(f"the settings are valid ({settings.environment}, {len(risks) + len(unused)} warnings)")
 
 
 @group.command()

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 BAR = 15
 """Characters of a full score's bar."""
+BAR_FROM = 110
+"""Columns of a terminal that has room for the bars."""
+COUNTS_FROM = 95
+"""Columns of a terminal that has room for the counts."""
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +85,7 @@ def _show(running: "Demo", until: float | None) -> None:
     if console.is_terminal:
         with Live(console=console, refresh_per_second=2, transient=False) as screen:
             while left() != 0.0 and not running.stop.wait(0.5):
-                screen.update(_table(running))
+                screen.update(_table(running, console.width))
         return
     last = ""
     while left() != 0.0 and not running.stop.wait(min(PLAIN_EVERY_S, left() or PLAIN_EVERY_S)):
@@ -91,29 +95,30 @@ def _show(running: "Demo", until: float | None) -> None:
         last = line
 
 
-def _table(running: "Demo") -> "Table":
+def _table(running: "Demo", width: int) -> "Table":
+    """Return the newest scores. On a narrow terminal the bar goes first, then the counts: no name is cut for them."""
     from rich import box
     from rich.table import Table
 
+    bar, counts = width >= BAR_FROM, width >= COUNTS_FROM
     table = Table(box=box.SIMPLE_HEAD, title=f"{running.sent:,} events in, {running.watch.records:,} records out")
-    for heading in ("tenant", "session", "score", "", "category"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("people", "active", "chat", "react", "poll"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading, least in (("tenant", 8), ("session", 10), ("score", 6), ("category", 9)):
+        table.add_column(heading, no_wrap=True, min_width=least)
+    if counts:
+        for heading in ("people", "active", "chat", "react", "poll"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    if bar:
+        table.add_column("", no_wrap=True)
     for seen in running.watch.seen():
         now, signals = seen.now, seen.now.signals
-        table.add_row(
-            now.tenant_id,
-            now.session_id,
-            f"{now.score:.2f} {_trend(seen)}",
-            f"{'█' * round(now.score * BAR):<{BAR}}",
-            now.category,
-            str(signals.connected_users),
-            str(signals.active_users),
-            str(signals.chat_per_min),
-            str(signals.reactions_per_min),
-            f"{signals.poll_participation:.0%}" if signals.poll_participation else "",
-        )
+        row = [now.tenant_id, now.session_id, f"{now.score:.2f} {_trend(seen)}", now.category]
+        if counts:
+            row += map(str, (signals.connected_users, signals.active_users))
+            row += map(str, (signals.chat_per_min, signals.reactions_per_min))
+            row.append(f"{signals.poll_participation:.0%}" if signals.poll_participation else "")
+        if bar:
+            row.append(f"{'█' * round(now.score * BAR):<{BAR}}")
+        table.add_row(*row)
     return table
 
 

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from flows.settings.convert import emotion_rules
 from flows.settings.model import Kafka, Settings
+from operators.interventions.reading import FOLDER
+from operators.interventions.rules import read_rules
 
 _TRUE = ("true", "t", "1")
 """What librdkafka takes for a yes, in any case; "f" and "0" are a no as much as "false"."""
@@ -18,6 +21,23 @@ def insecurities(settings: Settings) -> list[str]:
     if settings.environment == "development":
         return []
     return [*_kafka(settings.kafka), *_database(settings), *_listeners(settings)]
+
+
+def unanswered(settings: Settings) -> list[str]:
+    """Return what is found for nothing: emotions of the rules that no intervention answers to.
+
+    >>> unanswered(Settings())
+    []
+    """
+    rules = emotion_rules(settings)
+    if rules is None:
+        return []
+    answered = read_rules(settings.interventions.rules or FOLDER).emotions
+    return [
+        f"emotions.toml: rules.{rule.name}: no intervention answers to {rule.emotion}; it is only recorded"
+        for rule in rules.rules
+        if rule.emotion not in answered
+    ]
 
 
 def is_loopback(host: str) -> bool:

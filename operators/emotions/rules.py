@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from operators.emotions.patterns import TELEMETRY, Patterns
+from operators.interventions.reading import Key, Tell, checked, misfits, table
 from schemas.errors import ConfigError
 from schemas.inbound import Ratio
 
@@ -22,15 +23,14 @@ MAX_COUNT: Final = 20
 MAX_RULES: Final = 200
 
 About = Literal["price", "cart", "leaving"]
-Name = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9_.-]+$")]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
 
 class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A rule as it is written."""
 
-    name: Name
-    emotion: Name
+    name: Key
+    emotion: Key
     confidence: Ratio
     on: str | list[str]
     count: Annotated[int, Meta(ge=1, le=MAX_COUNT)] = 1
@@ -61,9 +61,9 @@ class _Young(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     not_below: Ratio
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    events: dict[Name, Any]
-    rules: Annotated[list[_Rule], Meta(max_length=MAX_RULES)]
+class _File(msgspec.Struct, frozen=True):
+    events: dict[str, Any]
+    rules: list[_Rule]
     settled: _Settled | None = None
     young: _Young | None = None
 
@@ -146,16 +146,15 @@ def read_rules(file: Path = FILE) -> Rules:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        found = msgspec.convert(tomllib.loads(text), _File)
+        tree = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{file}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: expected TOML in UTF-8: {error}") from error
-    except msgspec.ValidationError:
-        # The first fault of one rule must not hide those of the others.
-        raise ConfigError("\n".join(f"{file}: {fault}" for fault in _misshapen(file))) from None
+    faults: list[str] = []
+    found = _shaped(tree, faults.append)
     patterns = Patterns(found.events)
-    faults = [*patterns.faults, *_faults(found, patterns)]
+    faults += [*patterns.faults, *_faults(found, patterns)]
     if faults:
         raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
     settled, young = found.settled, found.young
@@ -168,22 +167,30 @@ def read_rules(file: Path = FILE) -> Rules:
     )
 
 
-def _misshapen(file: Path) -> Iterator[str]:
-    """Yield the faults of shape, part by part and rule by rule."""
-    tree = tomllib.loads(file.read_text(encoding="utf-8"))
-    rules = tree.get("rules", [])
-    parts: list[tuple[str, Any, Any]] = [("", tree | {"rules": []}, _File)]
-    if isinstance(rules, list):
-        parts += [(f"rules.{_called(rule, at)}", rule, _Rule) for at, rule in enumerate(rules)]
-    else:
-        parts[0] = ("", tree, _File)
-    for where, part, kind in parts:
-        try:
-            msgspec.convert(part, kind)
-        except msgspec.ValidationError as error:
-            what, _, path = str(error).partition(" - at `$")
-            key = ".".join(filter(None, (where, path.strip(".`"))))
-            yield f"{key or 'the whole file'}: {what}"
+def _shaped(tree: Mapping[str, Any], tell: Tell) -> _File:
+    """Return what has the right shape, and tell what is wrong with the rest: no fault hides those of other parts."""
+    known = _File.__struct_fields__
+    for key in tree:
+        if key not in known:
+            tell(f"{key}: unknown; expected one of {', '.join(known)}")
+    for key in ("events", "rules"):
+        if key not in tree:
+            tell(f"{key}: missing")
+    events = table(tree.get("events", {}), "events", tell)
+    for fault in misfits(events, dict[Key, Any], "events"):
+        tell(fault)
+    rules: list[_Rule] = []
+    written = tree.get("rules", [])
+    for fault in misfits(written, Annotated[list[Any], Meta(max_length=MAX_RULES)], "rules"):
+        tell(fault)
+    for at, each in enumerate(written if isinstance(written, list) else []):
+        where = f"rules.{_called(each, at)}"
+        rule = checked(_Rule, table(each, where, tell), where, tell)
+        if rule is not None:
+            rules.append(rule)
+    settled = checked(_Settled, table(tree["settled"], "settled", tell), "settled", tell) if "settled" in tree else None
+    young = checked(_Young, table(tree["young"], "young", tell), "young", tell) if "young" in tree else None
+    return _File(dict(events), rules, settled, young)
 
 
 def _called(rule: Any, at: int) -> str:

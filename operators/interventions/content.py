@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from operators.interventions.reading import FOLDER, Tell, checked, load, table, tables
+from operators.interventions.reading import FOLDER, Tell, checked, fitting, load, table, tables
 from operators.interventions.rules import Rules, collect_rules
 from schemas.errors import ConfigError
 from schemas.outbound import Anomaly, DetectorScores, Emotion, Signals
@@ -114,32 +114,53 @@ def _read(rules: Rules, file: Path, tell: Tell) -> Content | None:
     triggers: dict[str, dict[str, Kind]] = {name: {} for name in rules.cooldowns}
     for intervention, kind, name in rules.triggers():
         triggers[intervention][name] = kind
-    for intervention in found.content.keys() - triggers.keys():
-        tell(f"content.{intervention}: there is no intervention of this name")
+    for intervention in sorted(found.content.keys() - triggers.keys()):
+        _stranger(found.content[intervention], f"content.{intervention}", tell)
     for intervention, names in triggers.items():
         where = f"content.{intervention}"
         if intervention not in found.content:
             tell(f"{where}: missing: what does the intervention show?")
             continue
-        entry = dict(table(found.content[intervention], where, tell))
-        when = table(entry.pop("when", {}), f"{where}.when", tell)
-        for name in when.keys() - names.keys():
-            tell(f"{where}.when.{name}: the intervention does not answer to it; expected one of {', '.join(names)}")
-        base = checked(Shown, entry, where, tell)
-        if base is None:
-            continue
+        entry, when, base = _entry(found.content[intervention], where, tell)
+        for name in when:
+            if name not in names:
+                tell(f"{where}.when.{name}: the intervention does not answer to it; expected one of {', '.join(names)}")
+                _changes(when, name, where, tell)
         for name, kind in names.items():
-            changes = table(when.get(name, {}), f"{where}.when.{name}", tell)
-            here = f"{where}.when.{name}" if changes else where
-            one = checked(Shown, entry | dict(changes), here, tell)
-            if one is None:
-                continue
+            changes = _changes(when, name, where, tell)
             for text in _TEXTS:
-                _template(getattr(one, text), kind, f"{where}.when.{name}" if text in changes else where, text, tell)
-            shown[intervention, name] = one
+                here, template = (
+                    (f"{where}.when.{name}", changes[text]) if text in changes else (where, entry.get(text))
+                )
+                if isinstance(template, str):
+                    _template(template, kind, here, text, tell)
+            if base is not None:
+                shown[intervention, name] = msgspec.convert(entry | changes, Shown)
     if any(each.poll for each in shown.values()) and len(polls) <= NOT_REPEATED:
         tell(f"polls: expected at least {NOT_REPEATED + 1}, so that the last {NOT_REPEATED} are not repeated")
     return Content(shown, polls)
+
+
+def _entry(found: object, where: str, tell: Tell) -> tuple[dict[str, Any], Mapping[str, Any], Shown | None]:
+    """Return what an intervention shows, and apart from it what is different under ``when``; None if it has faults."""
+    entry = dict(table(found, where, tell))
+    when = table(entry.pop("when", {}), f"{where}.when", tell)
+    return entry, when, checked(Shown, entry, where, tell)
+
+
+def _stranger(found: object, where: str, tell: Tell) -> None:
+    """Tell all that is wrong with the content of an intervention that is not there: perhaps its name is misspelt."""
+    tell(f"{where}: there is no intervention of this name")
+    _, when, _ = _entry(found, where, tell)
+    for name in when:
+        _changes(when, name, where, tell)
+
+
+def _changes(when: Mapping[str, Any], name: str, where: str, tell: Tell) -> dict[str, Any]:
+    """Return what is different after one trigger; nothing if it has faults."""
+    where = f"{where}.when.{name}"
+    changes = dict(table(when.get(name, {}), where, tell))
+    return changes if fitting(Shown, changes, where, tell) else {}
 
 
 def _polls(found: list[Any], tell: Tell) -> Iterator[Poll]:

@@ -10,12 +10,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from operators.interventions.reading import Tell, checked, tables
-from operators.interventions.rules import Name, Share
+from operators.interventions.reading import Clock, Name, Tell, checked, tables
+from operators.interventions.rules import Share
 from schemas.errors import ConfigError
 from schemas.inbound import MAX_TS
 
-Clock = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 CHANGES: Final = "changes"
 """The key under which an entry holds what changes, each from a time on."""
 FROM: Final = "from"
@@ -183,13 +182,13 @@ class _Entry:
 
 
 def _check(keys: Mapping[str, Any], where: str, interventions: Collection[str] | None, tell: Tell) -> None:
-    policy = checked(Policy, keys, where, tell)
-    if policy is None or interventions is None:
+    checked(Policy, keys, where, tell)
+    if interventions is None:
         return
-    named = {"allowed": () if policy.allowed == "all" else policy.allowed, "thresholds": tuple(policy.thresholds)}
-    for key, names in named.items():
-        for name in names:
-            if name not in interventions:
+    for key in ("allowed", "thresholds"):
+        names = keys.get(key)
+        for name in names if isinstance(names, list | dict) else ():  # whatever else is wrong with it
+            if isinstance(name, str) and name not in interventions:
                 tell(f'{where}.{key}: there is no intervention "{name}"; expected {", ".join(interventions)}')
 
 

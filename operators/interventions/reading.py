@@ -1,11 +1,12 @@
 """Reads a table of data that a person has written, and tells all of its faults, each with its key."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, get_origin
 
 import msgspec
+from msgspec import Meta
 
 FOLDER: Final = Path(__file__).parents[1] / "rules"
 """Where the rules and texts that come with Attune lie."""
@@ -13,6 +14,18 @@ FOLDER: Final = Path(__file__).parents[1] / "rules"
 S = TypeVar("S", bound=msgspec.Struct)
 Tell = Callable[[str], None]
 """Takes a fault in."""
+
+Clock = Annotated[str, Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Key = Annotated[str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9_.-]+$")]
+"""The name of a rule, a pattern or an emotion."""
+Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+"""The name of an intervention."""
+_WORDS: Final = {
+    "^([01][0-9]|2[0-3]):[0-5][0-9]$": 'a time of day such as "22:00"',
+    "^[a-z0-9_.-]+$": "lower-case letters, digits, `_`, `.` or `-`",
+    "^[a-z][a-z0-9_]{0,63}$": "at most 64 lower-case letters, digits and `_`, beginning with a letter",
+}
+"""The patterns of these in words."""
 
 
 def load(file: Path, tell: Tell) -> Mapping[str, Any] | None:
@@ -52,27 +65,52 @@ def checked(struct: type[S], found: Mapping[str, Any], where: str, tell: Tell) -
     >>> checked(Pair, {"one": "x", "tow": 2}, "pair", told.append), told
     (None, ['pair.tow: unknown; expected one of one, two', 'pair.one: Expected `int`, got `str`', 'pair.two: missing'])
     """
-    known = {field.encode_name: field for field in msgspec.structs.fields(struct)}
-    faults = [f"{where}.{key}: unknown; expected one of {', '.join(known)}" for key in found if key not in known]
-    for key, field in known.items():
-        if key in found:
-            try:
-                msgspec.convert(found[key], field.type)
-            except msgspec.ValidationError as error:
-                faults.append(f"{where}.{key}{fault(error)}")
-        elif field.required:
-            faults.append(f"{where}.{key}: missing")
-    if not faults:
+    fits = fitting(struct, found, where, tell)
+    for field in msgspec.structs.fields(struct):
+        if field.required and field.encode_name not in found:
+            tell(f"{where}.{field.encode_name}: missing")
+            fits = False
+    if fits:
         try:
             return msgspec.convert(found, struct)
         except msgspec.ValidationError as error:  # what a struct's own rule says of several values together
-            faults.append(f"{where}{fault(error)}")
-    for each in faults:
-        tell(each)
+            tell(f"{where}{fault(error)}")
     return None
 
 
-def fault(error: msgspec.ValidationError) -> str:
-    """Return the path of a fault within its value, and what is wrong."""
-    what, _, path = str(error).partition(" - at `$")
-    return f"{path.rstrip('`')}: {what}"
+def fitting(struct: type[msgspec.Struct], found: Mapping[str, Any], where: str, tell: Tell) -> bool:
+    """Return whether a table has nothing but keys of a struct with values that fit; some may be missing."""
+    known = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    faults = [f"{where}.{key}: unknown; expected one of {', '.join(known)}" for key in found if key not in known]
+    for key, kind in known.items():
+        if key in found:
+            faults += misfits(found[key], kind, f"{where}.{key}")
+    for each in faults:
+        tell(each)
+    return not faults
+
+
+def misfits(found: object, kind: Any, where: str) -> Iterator[str]:
+    """Yield what is wrong with a value; of a table all entries, each by its name.
+
+    >>> list(misfits({"a": 0.5, "b": 1.5}, dict[str, Annotated[float, Meta(le=1)]], "least"))
+    ['least.b: Expected `float` <= 1.0']
+    """
+    parts: list[tuple[str, object]] = [(where, found)]
+    if of_table := isinstance(found, Mapping) and get_origin(kind) is dict:
+        parts = [(f"{where}.{key}", {key: value}) for key, value in found.items()]
+    for here, part in parts:
+        try:
+            msgspec.convert(part, kind)
+        except msgspec.ValidationError as error:
+            yield here + fault(error, in_table=of_table)
+
+
+def fault(error: msgspec.ValidationError, *, in_table: bool = False) -> str:
+    """Return the path of a fault within its value, and what is wrong; ``in_table``: the value is a table's only one."""
+    what, _, path = str(error).partition(" - at `")
+    path = "" if path.startswith("key` in ") else path.strip("$`")
+    path = path.removeprefix("[...]") if in_table else path
+    for pattern, words in _WORDS.items():
+        what = what.replace(f"Expected `str` matching regex {pattern!r}", f"expected {words}")
+    return f"{path}: {what}"

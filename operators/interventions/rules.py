@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from operators.interventions.reading import FOLDER, Tell, checked, load, table, tables
+from operators.interventions.reading import FOLDER, Name, Tell, checked, load, misfits, table, tables
 from schemas.errors import ConfigError
 from schemas.outbound import AnomalyType
 
@@ -17,7 +17,6 @@ FILE: Final = "interventions.toml"
 Priority = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 RANK: Final[Mapping[Priority, int]] = {name: rank for rank, name in enumerate(get_args(Priority))}
 Share = Annotated[float, Meta(ge=0, le=1)]
-Name = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 Emotion = Annotated[str, Meta(min_length=1, max_length=128)]
 Seconds = Annotated[float, Meta(ge=0, le=366 * 86_400)]
 ANOMALIES: Final[tuple[str, ...]] = get_args(AnomalyType)
@@ -121,7 +120,8 @@ def _read(file: Path, emotions: Collection[str] | None, tell: Tell) -> Rules | N
     entries: dict[str, _Intervention] = {}
     for name, entry in found.interventions.items():
         where = f"interventions.{name}"
-        _named(name, where, tell)
+        for fault in misfits(name, Name, where):
+            tell(fault)
         read = checked(_Intervention, table(entry, where, tell), where, tell)
         # One with faults stands for itself below, so that it isn't told as unknown, too.
         entries[name] = read or _Intervention(cooldown_s=0)
@@ -142,13 +142,6 @@ def _read(file: Path, emotions: Collection[str] | None, tell: Tell) -> Rules | N
 
 def _cooldown(entry: _Intervention) -> int | None:
     return None if isinstance(entry.cooldown_s, str) else round(entry.cooldown_s * 1000)
-
-
-def _named(name: str, where: str, tell: Tell) -> None:
-    try:
-        msgspec.convert(name, Name)
-    except msgspec.ValidationError:
-        tell(f"{where}: expected a name of at most 64 small letters, digits and _, beginning with a letter")
 
 
 def _known(entries: Mapping[str, _Intervention], observed: list[str], emotions: Collection[str], tell: Tell) -> None:

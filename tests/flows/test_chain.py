@@ -80,13 +80,23 @@ def test_a_flow_with_mistakes_in_its_rules_does_not_start_and_names_them_all(tmp
     done = attune("replay", "log.jsonl", "--out", "out", cwd=tmp_path, ATTUNE_INTERVENTIONS__RULES="rules")
     assert done.returncode == 1
     for told in (
-        "rules/interventions.toml: interventions.voucher_card.emotions[...]: Expected `float` <= 1.0",
+        "rules/interventions.toml: interventions.voucher_card.emotions.bargain_hunting: Expected `float` <= 1.0",
         'rules/interventions.toml: interventions.gift.emotions: no rule finds "joy"',
         "rules/content.toml: content.gifts: there is no intervention of this name",
         "rules/content.toml: content.gift: missing",
     ):
         assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_config_check_warns_of_a_rule_that_nothing_answers_to(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "operators" / "rules", tmp_path / "rules")
+    with (tmp_path / "rules" / "emotions.toml").open("a", encoding="utf-8") as file:
+        file.write('[[rules]]\nname = "glee"\nemotion = "joy"\nconfidence = 0.8\non = "view"\n')
+        file.write('[events.view]\ntype = "telemetry.page_view"\n')
+    done = attune("config", "check", cwd=tmp_path, ATTUNE_INTERVENTIONS__RULES="rules")
+    assert done.returncode == 0, done.stderr
+    assert "warning: emotions.toml: rules.glee: no intervention answers to joy" in done.stderr
 
 
 def events(*more: dict[str, Any]) -> str:

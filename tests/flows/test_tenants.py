@@ -191,6 +191,7 @@ def test_all_faults_of_interventions_are_told_with_file_and_key(tmp_path: Path) 
         "[tenants.c.interventions]\nquiet_hours = { from = '25:00', to = '07:00' }\n"
         "[tenants.d.interventions]\nquiet_hours = { from = '07:00', to = '07:00' }\n"
         "[tenants.e.interventions]\nquiet_hours = { from = '07:00', to = '08:00', zone = 'Mars' }\n"
+        "allowed = ['pool']\n"
         "[tenants.f.interventions]\nchanges = 3\n"
         "[[tenants.g.interventions.changes]]\nfrom = 2026-03-01\n"
         "[[tenants.g.interventions.changes]]\nfrom = 2026-03-01T00:00:00\nmode = 'X'\n"
@@ -210,12 +211,13 @@ def test_all_faults_of_interventions_are_told_with_file_and_key(tmp_path: Path) 
         "defaults.interventions.holdout",
         "tenants.a.interventions.allowed",
         "tenants.a.interventions.thresholds",
-        "tenants.b.interventions.thresholds[...]",
+        "tenants.b.interventions.thresholds.poll",
         "tenants.b.interventions.budget_per_hour",
         "tenants.b.interventions.rate_limits[0].times",
         "tenants.c.interventions.quiet_hours.from",
         "tenants.d.interventions.quiet_hours",
         "tenants.e.interventions.quiet_hours",
+        "tenants.e.interventions.allowed",
         "tenants.f.interventions.changes",
         "tenants.g.interventions.changes[0].from",
         "tenants.g.interventions.changes[1].mode",

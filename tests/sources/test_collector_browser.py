@@ -341,6 +341,14 @@ def test_an_intervention_is_shown_as_text_and_what_comes_of_it_is_told(visit: Fi
 
 
 @needs_chromium
+@pytest.mark.parametrize("address", ["ws{}ws", "ws{}", "http{}ws/"])
+def test_the_gateway_may_be_named_as_its_page_or_as_its_socket(visit: Fixture, gateway: Gateway, address: str) -> None:
+    open_visit, collect = visit
+    open_visit(collect(), f"gateway: '{address.format(gateway.url.removeprefix('http'))}', token: 'the-token'")
+    connected(gateway, "the-token")
+
+
+@needs_chromium
 @pytest.mark.parametrize("motion, moving", [("reduce", 0), ("no-preference", 1)])
 def test_reduced_motion_is_honoured(visit: Fixture, gateway: Gateway, motion: str, moving: int) -> None:
     open_visit, collect = visit
