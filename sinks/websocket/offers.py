@@ -13,12 +13,18 @@ from sinks.websocket.envelope import framed, wrap_plain
 from sinks.websocket.outbox import Offer
 from sinks.websocket.principal import CLIENT_CHANNEL, Principal
 
-FOR_ORGANISERS: Final = frozenset(("notification",))
-"""Interventions that no client gets, though they name no user."""
+ORGANISER: Final = "organiser"
+"""To whom no client is: what is for him is told to dashboards alone."""
+UNSAID: Final = frozenset(("notification",))
+"""Interventions that are the organiser's where their content does not say whom it is for."""
 SEEN: Final = frozenset(("shown", "clicked", "dismissed", "converted"))
 """Outcomes after which a client is not offered an intervention again."""
 WAITS_MS: Final = 10 * 60 * 1000
 """How long an intervention that names no end of its own is offered to who connects later."""
+
+
+class _Content(msgspec.Struct, gc=False):
+    to: str | None = None
 
 
 class _Intervention(msgspec.Struct, gc=False):
@@ -28,6 +34,13 @@ class _Intervention(msgspec.Struct, gc=False):
     status: str
     user_id: str | None = None
     expires_ts: int | None = None
+    content: _Content | None = None
+
+    @property
+    def for_organisers(self) -> bool:
+        """Whether no client is to get it."""
+        to = self.content.to if self.content else None
+        return to == ORGANISER or (to is None and self.user_id is None and self.intervention in UNSAID)
 
 
 class _Outcome(msgspec.Struct, gc=False):
@@ -86,7 +99,7 @@ class Offers:
         if before is not None and head.status != "fired":
             before.offer, before.revision = None, revision
             return None
-        if head.status != "fired" or (head.user_id is None and head.intervention in FOR_ORGANISERS):
+        if head.status != "fired" or head.for_organisers:
             return None
         until = head.expires_ts if head.expires_ts is not None else records.ts[i] + WAITS_MS
         offer = Offer(name, framed(wrap_plain(CLIENT_CHANNEL, records.payloads[i])))

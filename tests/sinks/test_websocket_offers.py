@@ -43,6 +43,16 @@ def offered(hub: Hub, who: Principal, now: float = NOW) -> list[str]:
     return [message["record"]["id"].rpartition("/")[2] for message in first]
 
 
+@pytest.mark.parametrize("name, to, for_clients", [
+    ("heads_up", "organiser", False), ("heads_up", "audience", True), ("heads_up", None, True),
+    ("notification", "organiser", False), ("notification", None, False), ("notification", "audience", True),
+])  # fmt: skip
+def test_what_is_for_the_organiser_reaches_no_client(name: str, to: str | None, for_clients: bool) -> None:
+    hub = Hub()
+    hub.publish(fired("a", intervention=name, content={"to": to} if to else {}), NOW)
+    assert offered(hub, ANN) == (["a"] if for_clients else [])
+
+
 def test_what_was_fired_before_waits() -> None:
     hub = Hub()
     for records in (fired("a", "ann"), fired("b", "bob"), fired("c"), fired("d", "ann", status="suppressed")):
