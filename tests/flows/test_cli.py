@@ -287,6 +287,12 @@ def test_explain_tells_what_calibration_found(tmp_path: Path) -> None:
     assert "answers 9 resolved 2 needed 1" in words
 
 
+def test_a_replay_says_what_it_set_aside(tmp_path: Path) -> None:
+    done = attune("replay", "-", "--out", "out", cwd=tmp_path, stdin="{\n")
+    assert done.returncode == 0, done.stderr
+    assert f"1 set aside: see {Path('out', 'attune.deadletters.v1.jsonl')}" in done.stderr.splitlines()
+
+
 def test_dead_letters_of_a_replay_are_written_out_to_be_mended(tmp_path: Path) -> None:
     letters = [
         letter("1", reason="invalid_field", topic="events.jsonl", payload='{"type": "reaction"}'),
