@@ -93,9 +93,15 @@ def prepare_recovery(folder: Path, partitions: int, backup_interval_s: float = 0
             f"{stat.S_IMODE(found.st_mode):04o} of user {found.st_uid}; its files are run as code: make sure that "
             "nobody else has written there, then chmod 700 it"
         )
+    unfinished = folder / "unfinished"
+    if unfinished.exists():  # whoever made it was killed meanwhile: no flow has written there yet
+        for part in folder.glob("part-*"):
+            part.unlink()
     there = len(list(folder.glob("part-*.sqlite3")))
     if there == 0:
+        unfinished.touch()
         init_db_dir(folder, partitions)
+        unfinished.unlink()
     elif there != partitions:
         raise ConfigError(
             f"recovery folder {folder}: it was made with {there} partitions and cannot be changed, "

@@ -73,7 +73,11 @@ class TenantsWatcher:
 
     def _run(self) -> None:
         while not self._stop.wait(self._poll_s):
-            self.look()
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 - whatever it is: who switches a tenant off later must be heard
+                _READ.labels("refused").inc()
+                _log.exception("tenants' settings can't be read, the old ones stay")
 
     def _stamp(self) -> _Stamp:
         try:

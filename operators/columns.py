@@ -90,6 +90,29 @@ def first_of_runs(*keys: Column) -> Flags:
     return first
 
 
+def last_of_runs(first: Flags) -> Flags:
+    """Return True at the last element of each run, of which ``first`` tells the first.
+
+    >>> last_of_runs(np.array([True, False, True])).tolist()
+    [False, True, True]
+    """
+    last = np.ones(len(first), np.bool_)
+    last[:-1] = first[1:]
+    return last
+
+
+def one_before(column: Column) -> Column:
+    """Return for each element the one before; before the first, the last (as ``np.roll``, for columns that are short).
+
+    >>> one_before(np.array([1, 2, 3])).tolist()
+    [3, 1, 2]
+    """
+    before = np.empty_like(column)
+    before[1:] = column[:-1]
+    before[:1] = column[-1:]
+    return before
+
+
 def last_where(flags: Flags, places: Int32s | None = None) -> Int32s:
     """Return for each place the last place up to it where the flag is set, -1 where none is.
 

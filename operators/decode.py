@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,6 +27,9 @@ from schemas.inbound import (
     InterventionApproval,
     InterventionOutcome,
 )
+
+Masks = Callable[[list[Any]], list[int]]
+"""Tells the masks of events of one type."""
 
 _RUN = 2_048
 """Records that are decoded together: their objects stay in the processor's cache until they are columns."""
@@ -72,12 +76,12 @@ class _Columns:
 class _Aside:
     """What goes beside the columns of a batch: chat and replies with their places in the batch, and what is watched.
 
-    ``watched`` are the place in the columns, the mask and the event.
+    Of what is ``watched`` the places are those in the columns.
     """
 
     chats: list[tuple[int, Chat]] = field(default_factory=list)
     replies: list[tuple[int, InterventionOutcome | InterventionApproval]] = field(default_factory=list)
-    watched: list[tuple[int, int, Event]] = field(default_factory=list)
+    watched: Watched = field(default_factory=lambda: Watched([], [], []))
 
 
 class BatchDecoder:
@@ -90,11 +94,10 @@ class BatchDecoder:
     def __init__(self, shards: int, config: WindowConfig, sorters: Mapping[type[Event], Sorter] | None = None) -> None:
         """``sorters`` tell the events that rules of emotions ask for, by type; without them none are looked for."""
         self._config = config
-        self._masks: dict[type[Event], Callable[[Event], int]] = {
-            s: sorter.mask for s, sorter in (sorters or {}).items()
-        }
-        if self._masks:
-            self._masks[EmotionObserved] = _observed
+        masks: dict[type[Event], Masks] = {s: sorter.masks for s, sorter in (sorters or {}).items() if sorter.is_needed}
+        if masks:
+            masks[EmotionObserved] = _observed
+        self._masks = {KIND[struct]: of_type for struct, of_type in masks.items()}
         self._decoder = msgspec.json.Decoder(AnyEvent)
         self._sessions = SessionNumbers(shards)
         self._shards = shards
@@ -203,11 +206,7 @@ class BatchDecoder:
             events = [event for event, kept in zip(events, keep.tolist(), strict=True) if kept]
             places, kind, n = places[keep], kind[keep], len(events)
         if self._masks:
-            masks = self._masks
-            for at in np.flatnonzero(IS_FELT[kind]).tolist():
-                event = events[at]
-                if mask := masks[type(event)](event):
-                    aside.watched.append((known + at, mask, event))
+            self._watch(events, kind, aside.watched, known)
         poll = np.zeros(n, np.uint64)
         polls = np.flatnonzero(IS_POLL[kind])
         if len(polls):
@@ -222,6 +221,21 @@ class BatchDecoder:
             np.fromiter([event.ts for event in events], np.int64, n),
         )
 
+    def _watch(self, events: list[Event], kind: UInt8s, watched: Watched, known: int) -> None:
+        """Put aside what rules ask for, type by type, then in order."""
+        found: list[tuple[int, int]] = []
+        felt = np.flatnonzero(IS_FELT[kind])
+        kinds = kind[felt]
+        for number in np.flatnonzero(np.bincount(kinds)).tolist():
+            if number in self._masks:
+                at = felt[kinds == number].tolist()
+                masks = self._masks[number]([events[i] for i in at])
+                found += [pair for pair in zip(at, masks, strict=True) if pair[1]]
+        found.sort()
+        watched.at.extend([known + at for at, _ in found])
+        watched.masks.extend([mask for _, mask in found])
+        watched.events.extend([events[at] for at, _ in found])
+
     def _times(self, batch: RawBatch) -> _Times:
         running = np.maximum.accumulate(batch.record_ts) if len(batch) else batch.record_ts
         running = np.maximum(running, batch.stream_time)
@@ -233,7 +247,7 @@ class BatchDecoder:
     ) -> Iterator[tuple[int, Chunk]]:
         """Yield a chunk for every shard that has events or replies, or that has to learn of stream time."""
         shard = self._sessions.shards(columns.number)
-        watched = np.array([at for at, _, _ in aside.watched], np.int64)
+        watched = np.array(aside.watched.at, np.int64)
         watched_shard = shard[watched]
         reply_shard = self._sessions.shards(self._sessions.numbers([event for _, event in aside.replies]))
         for which in range(self._shards):
@@ -265,8 +279,8 @@ class BatchDecoder:
                     batch.values,
                     Watched(
                         np.searchsorted(mine, watched[chosen]).tolist(),
-                        [aside.watched[i][1] for i in chosen.tolist()],
-                        [aside.watched[i][2] for i in chosen.tolist()],
+                        [aside.watched.masks[i] for i in chosen.tolist()],
+                        [aside.watched.events[i] for i in chosen.tolist()],
                     ),
                     [_reply(batch, place, times, *aside.replies[i]) for i in replies],
                     which,
@@ -318,8 +332,8 @@ class BatchDecoder:
         return True
 
 
-def _observed(_: Event) -> int:
-    return OBSERVED
+def _observed(events: list[Any]) -> list[int]:
+    return [OBSERVED] * len(events)
 
 
 def _reply(

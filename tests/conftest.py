@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.fix_data",
     "tests.fix_kafka",
     "tests.fix_collector",
+    "tests.fix_hypothesis",
     "tests.fix_logging",
     "tests.fix_postgres",
     "tests.fix_skips",

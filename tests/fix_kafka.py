@@ -6,8 +6,10 @@ one that asks for TLS, a password and rights. Without Java or Maven the tests ar
 ``ATTUNE_TEST_REQUIRE_KAFKA=1``.
 """
 
+import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -217,14 +219,19 @@ def require() -> None:
         if os.environ.get("ATTUNE_TEST_REQUIRE_KAFKA") == "1":
             pytest.fail(why)
         pytest.skip(why)
-    pom = HERE / "pom.xml"
+    with (HERE / "pom.xml").open("rb") as pom:
+        # The processes of one run ask at the same time: the first fetches, the others wait for it.
+        fcntl.flock(pom, fcntl.LOCK_EX)
+        _fetch(hashlib.sha256(pom.read()).hexdigest())
+
+
+def _fetch(wanted: str) -> None:
     stamp = LIBS / "pom.sha256"
-    wanted = hashlib.sha256(pom.read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:
         return
     shutil.rmtree(LIBS, ignore_errors=True)
     done = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"],
+        ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"],
         capture_output=True,
         text=True,
         timeout=600,
@@ -236,10 +243,16 @@ def require() -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
+    """Return ports below those that a system gives to clients: none of them gets a broker's port while it is down."""
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            sockets.append(socket.socket())
+            try:
+                # Not by `random`, which has the same seed in every process of a run.
+                sockets[-1].bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))
+            except OSError:
+                sockets.pop().close()
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:

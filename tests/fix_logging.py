@@ -1,4 +1,8 @@
-"""Puts logging back as it was: a test that configures it must not change what the others see."""
+"""Puts logging back as it was: what a test configures must not change what the others see.
+
+Every test, not those that say so: each command that runs within a test configures logging, onto a stream that is closed
+after it.
+"""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +11,7 @@ import pytest
 import structlog
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """Restore structlog's and the root logger's configuration."""
     root = logging.getLogger()

@@ -120,6 +120,15 @@ def name_of(login: str) -> str:
 
 
 @pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Yield a folder that others may reach: pytest's own are closed, and root's server runs as another user."""
+    with tempfile.TemporaryDirectory(prefix="attune-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
 def stoppable() -> Iterator[LocalPostgres]:
     """Yield a server of the test's own, migrated, that it may stop and start."""
     with tempfile.TemporaryDirectory(prefix="attune-data-") as folder:

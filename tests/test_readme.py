@@ -111,15 +111,15 @@ def demo(tmp_path: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    settings = {
-        "ATTUNE_GATEWAY__PORT": str(port),
-        "ATTUNE_COLLECTOR__PORT": "0",
-        "ATTUNE_METRICS__ENABLED": "false",
-    }
-    log = (tmp_path / "demo.log").open("wb")
-    process = subprocess.Popen(
-        ["bash", "-c", "exec attune demo"], cwd=tmp_path, env=environment(tmp_path, **settings), stdout=log, stderr=log
-    )
+    settings = {"ATTUNE_GATEWAY__PORT": str(port), "ATTUNE_METRICS__ENABLED": "false", "ATTUNE_COLLECTOR__PORT": "0"}
+    with (tmp_path / "demo.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["bash", "-c", "exec attune demo"],
+            cwd=tmp_path,
+            env=environment(tmp_path, **settings),
+            stdout=log,
+            stderr=log,
+        )
     try:
         deadline = time.monotonic() + 60
         while not listening(port):
@@ -130,7 +130,6 @@ def demo(tmp_path: Path) -> Iterator[int]:
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0, (tmp_path / "demo.log").read_text()
-        log.close()
 
 
 def test_the_dashboard_authors_first_minutes(demo: int, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rule about skips holds where it must: in a run of its own, with and without CI."""
+"""The rule about skips holds where it must: with and without CI, in one process and in several."""
 
 import pytest
 
@@ -49,9 +49,9 @@ def inner(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def run(inner: pytest.Pytester) -> pytest.RunResult:
+def run(inner: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     # The plugin is loaded in this process already, under this name: a run within it shares the module.
-    return inner.runpytest_inprocess("-p", "tests.fix_skips", "-rs", "-W", "error")
+    return inner.runpytest_inprocess("-p", "tests.fix_skips", "-rs", "-W", "error", *arguments)
 
 
 def test_under_ci_only_optional_tests_may_be_skipped(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +64,15 @@ def test_under_ci_only_optional_tests_may_be_skipped(inner: pytest.Pytester, mon
     result.assert_outcomes(passed=1, xfailed=1, skipped=1, failed=1, errors=2)
     for reason in ("no Kafka", "no database", "no server"):
         result.stdout.fnmatch_lines([f"*test_some.py:*: skipped under CI: '{reason}'*"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_several_processes_refuse_the_same(inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    result = run(inner, "-n", "1", "--dist", "loadfile")
+    result.assert_outcomes(passed=1, xfailed=1, skipped=1, failed=1, errors=3)
+    for reason in ("no module", "no Kafka", "no database", "no server"):
+        result.stdout.fnmatch_lines([f"*skipped under CI: '{reason}'*"])
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 

@@ -99,7 +99,7 @@ def read_tenants(path: Path | None, rules: Path | None = None) -> Tenants:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"tenants.path: expected readable UTF-8 in {path}, got {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: expected TOML, got {error}") from error
     faults = list(_misplaced(tree))
     default = Policy()

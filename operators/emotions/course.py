@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from operators.chunk import SEPARATOR, Chunk
+from operators.columns import Int64s, offsets
 from operators.config import NEVER
 from operators.emotions.alarms import Alarms
-from operators.emotions.visitor import Visitor
+from operators.emotions.recent import Recent
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import EFFECT_MS, Cue, Scored
 from operators.presence import LONG_AGO
@@ -27,12 +28,16 @@ class Place(NamedTuple):
     due: int
 
 
+_LONG_WANTED: Final = Place(-1, 0)
+"""Before all of a chunk: where something is wanted since an earlier one."""
+
+
 @dataclass(slots=True)
 class Stream:
     """What is kept of a partition.
 
     ``ended`` are start and end of its sessions that ended lately: some of their ticks are to come. No session is over
-    by silence before ``idle_at``.
+    by silence before ``idle_at``. ``recent`` are the events that were watched lately.
     """
 
     clock: int = 0
@@ -41,32 +46,38 @@ class Stream:
     wanted: Wanted = field(default_factory=Wanted)
     ended: dict[str, tuple[int, int]] = field(default_factory=dict)
     idle_at: int = 0
+    recent: Recent = field(default_factory=Recent)
 
 
 class Course:
-    """One chunk on its way, and what has been told so far; sessions that are ``gone`` ended in it and began no more."""
+    """One chunk on its way, and what has been told so far; sessions that are ``gone`` ended in it and began no more.
+
+    ``segments`` counts how often each session has ended so far, ``later`` names the visitors (rows) who came after such
+    an end, and which.
+    """
 
     def __init__(self, chunk: Chunk, stream: Stream) -> None:
         self.chunk = chunk
         self.stream = stream
         self.gone: dict[str, None] = {}
-        self.session: list[int] = chunk.session.tolist()
-        self.user: list[int] = chunk.user.tolist()
         self.starts: list[int] = []
-        self.visitors: list[dict[int, Visitor] | None] = [None] * len(chunk.sessions)
+        self.segments: dict[int, int] = {}
+        self.later: dict[int, int] = {}
         self._told: list[tuple[int, int, bool, Cue]] = []
-        self._wanted: dict[tuple[str, int], Place] = {}
+        self._wanted: dict[tuple[str, int], list[Place]] = {}
         self._sessions: dict[str, int] | None = None
+        self._by_session: Int64s | None = None
+        self._session_at = np.zeros(0, np.int64)
 
     def begin(self, starts: list[int]) -> None:
         """Note when each of the chunk's sessions began (ms)."""
         self.starts = starts
 
-    def forget(self, key: str) -> None:
-        """Let go of the visitors of a session that is over."""
-        session = self.session_of(key)
-        if session is not None:
-            self.visitors[session] = None
+    def leave(self, rows: Int64s, session: int) -> Int64s:
+        """Return which of a session's visitors (rows) leave with it where it ends next in the chunk."""
+        segment = self.segments.get(session, 0)
+        self.segments[session] = segment + 1
+        return rows[[self.later.get(row, 0) == segment for row in rows.tolist()]]
 
     def tell(self, place: Place, cue: Cue, *, first: bool | None = None) -> None:
         """Tell a cue at its place; what became due by then comes ``first``, then what the event there tells."""
@@ -90,18 +101,31 @@ class Course:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
         return min(place.due, self.time_at(place.at))
 
+    def places_in(self, session: int) -> Int64s:
+        """Return where the events of a session (number) stand."""
+        if self._by_session is None:
+            self._by_session = np.argsort(self.chunk.session, kind="stable")
+            counts = np.bincount(self.chunk.session, minlength=len(self.chunk.sessions))
+            self._session_at = offsets(counts)
+        return self._by_session[self._session_at[session] : self._session_at[session + 1]]
+
     def want(self, place: Place, key: str, tick: int, since: int) -> None:
         """Want a score at a tick and 60 s later, because of what is told at a place."""
-        self.stream.wanted.add(key, tick, since)
+        before = self.stream.wanted.ticks.get(key, {})
         for when in (tick, tick + EFFECT_MS):
-            self._wanted[key, when] = place
+            places = self._wanted.setdefault((key, when), [])
+            if not places and when in before:
+                places.append(_LONG_WANTED)
+            places.append(place)
+        self.stream.wanted.add(key, tick, since)
 
     def scored(self, place: Place, key: str, tick: int, score: float | None, *, first: bool | None = None) -> None:
-        """Tell a score that was wanted; never before what it was wanted for."""
-        since = self._wanted.get((key, tick), place)
-        if since > place:
-            place, first = since, None
-        self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
+        """Tell a score that was wanted, and again behind each place at which it was wanted only later."""
+        places = self._wanted.pop((key, tick), [_LONG_WANTED])
+        if min(places) <= place:
+            self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
+        for later in sorted({wanted for wanted in places if wanted > place}):
+            self.tell(later, Scored(*parts(key), tick, score, self.time_of(later)))
 
     def session_of(self, key: str) -> int | None:
         """Return the chunk's number of a session, if it has events in it."""

@@ -6,21 +6,25 @@ first wakes the waits that it makes due, and what a tick told stands before the 
 
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
 from operators.chunk import Chunk, Reply
 from operators.columns import Flags, Int64s
-from operators.config import PANE_MS, WindowConfig
+from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.emotions.alarms import Alarms
 from operators.emotions.course import AT_EVENT, NEVER_ENDED, Course, Place, Stream, parts, session_key
 from operators.emotions.matcher import Matcher
 from operators.emotions.patterns import OBSERVED
+from operators.emotions.recent import Recent
 from operators.emotions.records import emotion, observed
 from operators.emotions.rules import Rules
 from operators.emotions.sessions import Boundary, Sessions, Turn
+from operators.emotions.sieve import Batch, Pass, Sieve
 from operators.emotions.state import Remembered, pack, unpack
+from operators.emotions.table import Visitors
 from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
@@ -42,13 +46,12 @@ class Noticed:
 
 
 class _What(IntEnum):
-    """What is to be looked at at an event's place, in this order; the watched events go by themselves."""
+    """What is to be looked at at an event's place, in this order; the events themselves are in the middle."""
 
     REPLY = 0
     OPENS = 1
-    WATCHED = 2
-    HEARD = 3
-    ENDS = 4
+    EVENT = 2
+    ENDS = 3
 
 
 class _Step(NamedTuple):
@@ -66,8 +69,8 @@ class Diagnosis:
         self._matcher = Matcher(rules)
         self._sessions = Sessions()
         self._streams: dict[int, Stream] = {}
-        self._visitors: dict[str, dict[int, Visitor]] = {}
-        self._waiting: dict[str, dict[int, Visitor]] = {}
+        self._table = Visitors(self._matcher.roles)
+        self._sieve = Sieve(self._matcher.roles, self._table, config)
 
     def take(self, noticed: Noticed) -> list[Cue]:
         """Take in a chunk and what was closed with it; return the cues that follow, in order."""
@@ -84,6 +87,7 @@ class Diagnosis:
         if stream.clock // _SWEEP_MS > stream.swept:
             stream.swept = stream.clock // _SWEEP_MS
             self._sweep(chunk.partition, stream.clock)
+            stream.recent.drop(stream.clock, self._config)
         return course.in_order()
 
     def _events(self, course: Course, accepted: Flags | None) -> None:
@@ -99,14 +103,13 @@ class Diagnosis:
         boundaries, stray = self._sessions.boundaries(chunk, places, rows, self._config)
         flags[stray] = False
         course.begin(self._sessions.start[rows].tolist())
-        others = self._others(chunk, flags, boundaries)
+        passes = self._sift(course, np.flatnonzero(flags), boundaries, rows)
+        others = self._others(chunk, boundaries)
         others.reverse()
-        watched = chunk.watched
-        for at, event, mask in zip(watched.at, watched.events, watched.masks, strict=True):
-            while others and (others[-1].place, others[-1].what) < (at, _What.WATCHED):
+        for let in passes:
+            while others and (others[-1].place, others[-1].what) < (let.place, _What.EVENT):
                 self._other(course, others.pop(), boundaries, rows)
-            if flags[at]:
-                self._watch(course, at, event, mask)
+            self._look(course, let)
         while others:
             self._other(course, others.pop(), boundaries, rows)
         self._sessions.took(chunk, places, rows)
@@ -115,29 +118,20 @@ class Diagnosis:
             course.stream.idle_at = min(course.stream.idle_at, idle_at)
         self._sessions.remove(np.array([self._sessions.row_by_key[key] for key in course.gone], np.int64))
 
-    def _others(self, chunk: Chunk, flags: Flags, boundaries: list[Boundary]) -> list[_Step]:
-        """Return what is to be looked at beside the events that rules ask for, in order."""
-        steps = [
-            _Step(boundary.place, _What.ENDS if boundary.turn is Turn.END else _What.OPENS, i)
-            for i, boundary in enumerate(boundaries)
-        ]
-        steps += [_Step(reply.at, _What.REPLY, i) for i, reply in enumerate(chunk.replies)]
-        steps += [_Step(at, _What.HEARD) for at in self._heard(chunk, flags)]
-        return sorted(steps)
+    def _sift(self, course: Course, places: Int64s, boundaries: list[Boundary], rows: Int64s) -> list[Pass]:
+        """Return the events that have to be looked at, in order."""
+        chunk = course.chunk
+        session = rows[chunk.session[places]]
+        keys = self._sessions.keys_of(session, chunk.user[places])
+        batch = Batch(chunk, places, keys, session, self._sessions.segments(chunk, places, boundaries))
+        passes, course.later = self._sieve.sift(batch, course.stream.recent) if len(places) else ([], {})
+        return passes
 
-    def _heard(self, chunk: Chunk, flags: Flags) -> list[int]:
-        """Return the events that no rule asks for but that a wait of their user has to hear of."""
-        arming = self._matcher.arming
-        waiting = [digest for key in chunk.sessions for digest in self._waiting.get(key, ())]
-        watched = zip(chunk.watched.at, chunk.watched.masks, strict=True)
-        waits = np.concatenate(
-            [np.array(waiting, np.uint64), chunk.user[[at for at, mask in watched if mask & arming]]]
-        )
-        if not len(waits):
-            return []
-        heard = flags & np.isin(chunk.user, waits)
-        heard[chunk.watched.at] = False
-        return np.flatnonzero(heard).tolist()
+    def _others(self, chunk: Chunk, boundaries: list[Boundary]) -> list[_Step]:
+        """Return what is to be looked at beside events, in order."""
+        turns = [_What.ENDS if boundary.turn is Turn.END else _What.OPENS for boundary in boundaries]
+        steps = [_Step(boundary.place, turns[i], i) for i, boundary in enumerate(boundaries)]
+        return sorted(steps + [_Step(reply.at, _What.REPLY, i) for i, reply in enumerate(chunk.replies)])
 
     def _other(self, course: Course, step: _Step, boundaries: list[Boundary], rows: Int64s) -> None:
         chunk, at = course.chunk, step.place
@@ -146,13 +140,7 @@ class Diagnosis:
             return
         session = int(chunk.session[at])
         key = chunk.sessions[session]
-        if step.what is _What.HEARD:
-            visitor = self._waiting.get(key, {}).get(int(chunk.user[at]))
-            if visitor is not None:
-                self._due(course, key, visitor, at)
-                self._matcher.hear(visitor, int(chunk.ts[at]))
-                self._wait(course.stream, key, visitor)
-        elif step.what is _What.OPENS:
+        if step.what is _What.OPENS:
             boundary = boundaries[step.item]
             if boundary.turn is Turn.AFTER_SILENCE:
                 self._over_by_silence(course, key, boundary.over, course.starts[session], at)
@@ -161,43 +149,51 @@ class Diagnosis:
         else:
             self._over_by_event(course, key, at, course.starts[session])
 
-    def _watch(self, course: Course, at: int, event: Event, mask: int) -> None:
-        """Take an event that some rule asks for."""
-        session = course.session[at]
-        of_session = course.visitors[session]
-        if of_session is None:
-            of_session = course.visitors[session] = self._visitors.setdefault(course.chunk.sessions[session], {})
-        digest = course.user[at]
-        visitor = of_session.get(digest)
+    def _look(self, course: Course, let: Pass) -> None:
+        """Look at an event that was let through."""
+        chunk, at = course.chunk, let.place
+        session = int(chunk.session[at])
+        key = chunk.sessions[session]
+        watched = None if let.item < 0 else chunk.watched.events[let.item]
+        visitor = self._table.visitor[let.row]
         if visitor is None:
-            visitor = of_session[digest] = Visitor(event.user_id, digest)
-        if visitor.is_repeat(event.event_id, event.ts, self._config.lateness_ms):
-            return
-        waited = bool(visitor.waits)
-        if waited:
-            self._due(course, course.chunk.sessions[session], visitor, at)
-        if mask == OBSERVED:
-            self._matcher.hear(visitor, event.ts)
-            self._tell(course, course.chunk.sessions[session], Place(at, AT_EVENT), observed(event))  # type: ignore[arg-type]  # its mask says so
-        elif shown := self._matcher.feed(visitor, event, mask, course.starts[session]):
-            key = course.chunk.sessions[session]
+            if watched is None and not let.ran_out:
+                return
+            visitor = self._meet(let.row, let.ran_out[0][1] if watched is None else watched)
+        for which, began in let.ran_out:
+            self._matcher.begin(visitor, self._matcher.roles.silences[which], began)
+        if visitor.waits:
+            self._due(course, key, visitor, at)
+        if let.between:
+            visitor.place, visitor.before = let.between
+        if watched is None or let.mask == OBSERVED:
+            self._matcher.hear(visitor, int(chunk.ts[at]))
+            if watched is not None:
+                self._tell(course, key, Place(at, AT_EVENT), observed(watched))
+        elif shown := self._matcher.feed(visitor, watched, let.mask, course.starts[session], let.asked, let.owed):
             emotions = (emotion(key, visitor.user_id, found) for found in shown)
             self._tell(course, key, Place(at, AT_EVENT), *emotions)
-        if waited or visitor.waits:
-            self._wait(course.stream, course.chunk.sessions[session], visitor)
+        self._wait(course.stream, key, visitor, let.row)
+
+    def _meet(self, row: int, event: Event) -> Visitor:
+        visitor: Visitor = Visitor(event.user_id, int(self._table.user[row]))
+        self._table.visitor[row] = visitor
+        return visitor
 
     def _due(self, course: Course, key: str, visitor: Visitor, at: int) -> None:
         """Tell what has failed to follow by the time of an event."""
         chunk = course.chunk
         until = max(int(chunk.stream_time[at]) - self._config.stream_delay_ms, int(chunk.ts[at]) - 1)
         if until >= visitor.due:
-            self._wake(course, key, visitor, until, course.starts[course.session[at]], at)
+            self._wake(course, key, visitor, until, course.starts[int(chunk.session[at])], at)
 
     def _reply(self, course: Course, reply: Reply) -> None:
         event = reply.event
         if isinstance(event, InterventionApproval):
             key = session_key(event.tenant_id, event.session_id)
-            course.want(Place(reply.at, reply.stream_time), key, covering_tick(event.ts), event.ts)
+            # By stream time: the tick of its own time may be closed by now, or lie years ahead.
+            since = min(event.ts, reply.stream_time)
+            course.want(Place(reply.at, reply.stream_time), key, covering_tick(reply.stream_time), since)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
         course.tell(Place(reply.at, reply.stream_time), answer, first=False)
 
@@ -207,18 +203,23 @@ class Diagnosis:
 
     # What has failed to follow.
 
-    def _wait(self, stream: Stream, key: str, visitor: Visitor) -> None:
-        """Keep the list of those who wait, and their alarms, as the visitor's last event left them."""
+    def _wait(self, stream: Stream, key: str, visitor: Visitor, row: int) -> None:
+        """Note what a visitor waits for, and keep his alarms, as his last event left them."""
+        self._table.note(row, visitor)
         if visitor.waits:
-            of_session = self._waiting.get(key)
-            if of_session is None:
-                of_session = self._waiting[key] = {}
-            of_session[visitor.digest] = visitor
             stream.alarms.set(key, visitor)
-        elif (of_session := self._waiting.get(key)) is not None:
-            of_session.pop(visitor.digest, None)
-            if not of_session:
-                del self._waiting[key]
+
+    def _wait_out(self, rows: Int64s, until: int) -> list[int]:
+        """Give the matcher the silences of visitors (rows) that have run out by ``until``; return whose."""
+        table = self._table
+        found, which = np.nonzero(table.due[rows] <= min(until, NEVER - 1))
+        for row, silence in zip(rows[found].tolist(), which.tolist(), strict=True):
+            event = table.armed[row, silence]
+            self._matcher.begin(
+                table.visitor[row] or self._meet(row, event), self._matcher.roles.silences[silence], event
+            )
+            table.due[row, silence], table.armed[row, silence] = NEVER, None
+        return list(dict.fromkeys(rows[found].tolist()))
 
     def _wake(self, course: Course, key: str, visitor: Visitor, until: int, start: int, at: int | None = None) -> None:
         """Tell what has failed to follow by ``until``; ``at`` is the event that tells so, if one does."""
@@ -228,13 +229,22 @@ class Diagnosis:
             self._tell(course, key, Place(place, due), emotion(key, visitor.user_id, shown))
 
     def _ring(self, course: Course, reached: int) -> None:
-        for alarm in list(course.stream.alarms.ring(reached)):
-            visitor = self._visitors.get(alarm.key, {}).get(alarm.digest)
-            row = self._sessions.row_by_key.get(alarm.key)
-            if visitor is not None and row is not None:
+        sessions, table, stream = self._sessions, self._table, course.stream
+        rows = np.flatnonzero((table.due <= min(reached, NEVER - 1)).any(axis=1))
+        if len(rows):
+            rows = rows[sessions.partition[table.session[rows]] == course.chunk.partition]
+            for row in self._wait_out(rows, reached):
+                self._wait(stream, sessions.keys[table.session[row]], table.visitor[row], row)
+        for alarm in list(stream.alarms.ring(reached)):
+            session = sessions.row_by_key.get(alarm.key)
+            if session is None:
+                continue
+            found = table.row_by_key.get(int(sessions.keys_of(session, np.uint64(alarm.digest))))
+            visitor = None if found is None else table.visitor[found]
+            if visitor is not None and found is not None:
                 visitor.alarms &= ~(1 << alarm.rule)
-                self._wake(course, alarm.key, visitor, reached, int(self._sessions.start[row]))
-                self._wait(course.stream, alarm.key, visitor)
+                self._wake(course, alarm.key, visitor, reached, int(sessions.start[session]))
+                self._wait(stream, alarm.key, visitor, found)
 
     # When sessions end.
 
@@ -253,10 +263,16 @@ class Diagnosis:
     def _free(self, course: Course, key: str, ended: int, start: int, until: int, place: Place) -> None:
         """Tell what has failed to follow until then and that the session is over, and free what was kept of it."""
         last = ended if place.due == AT_EVENT else ended - 1  # what comes at the very end of a silence begins anew
-        for visitor in self._waiting.pop(key, {}).values():
+        table, session = self._table, self._sessions.row_by_key[key]
+        rows = table.of_sessions(np.array([session]))
+        number = course.session_of(key)
+        if number is not None:
+            rows = course.leave(rows, number)
+        self._wait_out(rows, until)
+        waiting = [v for v in table.visitor[rows].tolist() if v is not None and v.waits]
+        for visitor in sorted(waiting, key=attrgetter("due", "digest")):
             self._wake(course, key, visitor, until, start, place.at)
-        self._visitors.pop(key, None)
-        course.forget(key)
+        table.remove(rows)
         course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_of(place)))
         for tick in course.stream.wanted.over(key, ended):
             course.scored(place, key, tick, None)
@@ -274,13 +290,17 @@ class Diagnosis:
 
     def _sweep(self, partition: int, clock: int) -> None:
         """Free what no rule can need any more of those who do nothing."""
-        oldest = clock - self._config.stream_delay_ms - self._matcher.memory_ms
-        for key, of_session in self._visitors.items():
-            row = self._sessions.row_by_key.get(key)
-            if row is not None and self._sessions.partition[row] == partition:
-                for visitor in of_session.values():
-                    if visitor.last < oldest:
-                        visitor.forget()
+        table = self._table
+        # An event may still lie a pane behind the ticks that are closed.
+        oldest = clock - self._config.stream_delay_ms - PANE_MS - self._matcher.memory_ms
+        rows = np.flatnonzero(table.session >= 0)
+        rows = rows[self._sessions.partition[table.session[rows]] == partition]
+        old, slot = np.nonzero(table.met[rows] < oldest)
+        table.put_by[rows[old], slot] = None
+        for row in rows[table.last[rows] < oldest].tolist():
+            if table.visitor[row] is not None:
+                table.visitor[row].forget()
+                table.note(row, table.visitor[row])
 
     # What ticks tell.
 
@@ -294,7 +314,7 @@ class Diagnosis:
             course.want(place, key, anomaly.ts, anomaly.ts)
             for tick in stream.wanted.over(key, stream.ended.get(key, NEVER_ENDED)[1]):
                 course.scored(place, key, tick, None, first=True)
-        for key, tick, score in stream.wanted.take(noticed.closed, self._waiting):
+        for key, tick, score in stream.wanted.take(noticed.closed, self._waiting()):
             course.scored(self._tick_place(course, noticed.accepted, key, tick), key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):
             place = self._tick_place(course, noticed.accepted, key, tick)
@@ -302,6 +322,12 @@ class Diagnosis:
         stream.ended = {
             key: (start, ended) for key, (start, ended) in stream.ended.items() if ended > reached - PANE_MS
         }
+
+    def _waiting(self) -> set[str]:
+        """Return the sessions in which somebody waits for something that fails to follow."""
+        table = self._table
+        rows = np.flatnonzero(table.waits | (table.due < NEVER).any(axis=1))
+        return {self._sessions.keys[session] for session in set(table.session[rows].tolist())}
 
     def _lived(self, stream: Stream, key: str, tick: int) -> bool:
         """Return whether a session lived at a tick that was not closed for it, because nothing went on."""
@@ -318,11 +344,12 @@ class Diagnosis:
         at = course.place_of(due)
         session = course.session_of(key)
         if session is not None:
-            mine = (chunk.session[:at] == session) & (chunk.ts[:at] >= tick + self._config.lateness_ms)
+            mine = course.places_in(session)
+            reached = (mine < at) & (chunk.ts[mine] >= tick + self._config.lateness_ms)
             if accepted is not None:
-                mine &= accepted[:at]
-            if mine.any():
-                return Place(int(mine.argmax()), AT_EVENT)
+                reached &= accepted[mine]
+            if reached.any():
+                return Place(int(mine[reached.argmax()]), AT_EVENT)
         return Place(at, due)
 
     def snapshot(self, shards: int = 1) -> bytes:
@@ -335,12 +362,13 @@ class Diagnosis:
                 rules=self._rules.digest,
                 keys=[sessions.keys[row] for row in rows.tolist()],
                 columns={name: column.tobytes() for name, column in sessions.columns(rows).items()},
-                visitors={key: list(of_session.values()) for key, of_session in self._visitors.items()},
+                visitors=self._table.packed(rows),
                 clocks={partition: stream.clock for partition, stream in self._streams.items()},
                 swept={partition: stream.swept for partition, stream in self._streams.items()},
                 wanted={partition: stream.wanted.ticks for partition, stream in self._streams.items()},
                 kept={partition: stream.wanted.kept for partition, stream in self._streams.items()},
                 ended={partition: stream.ended for partition, stream in self._streams.items()},
+                recent={partition: stream.recent.packed() for partition, stream in self._streams.items()},
             )
         )
 
@@ -361,15 +389,11 @@ class Diagnosis:
         for partition, clock in found.clocks.items():
             wanted = Wanted(found.wanted[partition], found.kept[partition])
             ended = found.ended[partition]
-            diagnosis._streams[partition] = Stream(clock, found.swept[partition], Alarms(), wanted, ended)
-        for key, visitors in found.visitors.items():
-            if found.rules != rules.digest:
-                for visitor in visitors:
-                    visitor.forget()
-                    visitor.turned = {}
-            diagnosis._visitors[key] = {visitor.digest: visitor for visitor in visitors}
-            stream = diagnosis._streams[int(sessions.partition[sessions.row_by_key[key]])]
-            for visitor in visitors:
-                visitor.alarms = 0
-                diagnosis._wait(stream, key, visitor)
+            recent = Recent.restored(found.recent[partition])
+            stream = Stream(clock, found.swept[partition], Alarms(), wanted, ended, recent=recent)
+            diagnosis._streams[partition] = stream
+        for row in diagnosis._table.restore(found.visitors, rows, same_rules=found.rules == rules.digest):
+            session = int(diagnosis._table.session[row])
+            stream = diagnosis._streams[int(sessions.partition[session])]
+            diagnosis._wait(stream, sessions.keys[session], diagnosis._table.visitor[row], row)
         return diagnosis

@@ -9,18 +9,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
-from operators.emotions.patterns import TRACKED, History
+from operators.emotions.patterns import TRACKED, short_path
+from operators.emotions.roles import Roles
 from operators.emotions.rules import Rule, Rules
 from operators.emotions.visitor import Visitor
-from schemas.inbound import Event, PageView
+from schemas.inbound import Event
 
 Step = Callable[[Visitor, Any], list[str] | None]
 """Takes an event in; returns the ids of the events that complete the rule with it, the oldest first, or None."""
-
-_PATHS: Final = 50_000
-"""Urls whose paths are remembered; beyond that the table starts anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +51,46 @@ class Matcher:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._history = tuple(rules.patterns.history.items())
-        self._of_past = sum(rules.patterns.history) | TRACKED
-        self._look_back: dict[int, Callable[[Visitor, Any], _Plan]] = {}
+        self.roles = Roles(rules)
         self._steps = {rule.number: _step_of(rule) for rule in rules.rules}
         self._stopped_by_anything = tuple(rule.number for rule in rules.rules if rule.unless_anything)
         self._same_pages = tuple(rule.number for rule in rules.rules if rule.same_pages)
-        self._plans: dict[int, _Plan] = {}
+        self._plans: dict[tuple[int, int], _Plan] = {}
         self.memory_ms = max((max(r.within_ms, r.for_ms, r.cooldown_ms) for r in rules.rules), default=0)
         """How long what a user did can matter."""
-        self.arming = self._bits_of(rule for rule in rules.rules if rule.unless_anything)
-        """The bits of events after which any event of the user matters for a while."""
 
-    def feed(self, visitor: Visitor, event: Event, mask: int, start: int) -> list[Shown] | None:
+    def feed(
+        self, visitor: Visitor, event: Event, mask: int, start: int, asked: int, owed: Iterable[tuple[int, Event]]
+    ) -> list[Shown] | None:
         """Take an event that is no repeat; ``start`` is when the session began. Overdue waits are the caller's.
 
+        ``asked`` has a bit for each slot of the roles whose rule is to look at it, ``owed`` is what was put by there.
         Returns what it completes; None or nothing if it completes nothing.
         """
-        look_back = self._look_back.get(mask)
-        if look_back is None:
-            look_back = self._look_back[mask] = self._looking_back(mask)
-        plan = look_back(visitor, event)
+        for slot, missed in owed:
+            self._catch_up(visitor, self.roles.slots[slot].rule, missed)
+        if mask & TRACKED:  # it leads elsewhere than back: no more to and fro
+            for number in self._same_pages:
+                visitor.marks.pop(number, None)
+        plan = self._plans.get((mask, asked)) or self._plan(mask, asked)
         visitor.last = max(visitor.last, event.ts)
         if visitor.waits:
-            for number in plan.stopped:
-                visitor.waits.pop(number, None)
+            self._stop(visitor, plan.stopped, event.ts)
         return None if plan.idle else self._go_through(plan, visitor, event, start)
+
+    def begin(self, visitor: Visitor, rule: Rule, event: Event) -> None:
+        """Begin the wait of a silence that has run out already."""
+        if not (rule.until_settled and visitor.settled):
+            _wait(visitor, rule, event.ts, [event.event_id])
+
+    def _catch_up(self, visitor: Visitor, rule: Rule, missed: Event) -> None:
+        """Take an event that was put by: whatever came before it of its rule is out of reach."""
+        if rule.after:
+            _follow(rule, 0)(visitor, missed)
+        elif not (rule.until_settled and visitor.settled):
+            visitor.marks.pop(rule.number, None)
+            visitor.bursts &= ~(1 << rule.number)
+            self._steps[rule.number](visitor, missed)
 
     def _go_through(self, plan: _Plan, visitor: Visitor, event: Event, start: int) -> list[Shown] | None:
         if plan.settles:
@@ -103,9 +115,15 @@ class Matcher:
 
     def hear(self, visitor: Visitor, ts: int) -> None:
         """Take any other event of a user, of which no rule asks more than that it came."""
-        for number in self._stopped_by_anything:
-            visitor.waits.pop(number, None)
+        self._stop(visitor, self._stopped_by_anything, ts)
         visitor.last = max(visitor.last, ts)
+
+    def _stop(self, visitor: Visitor, numbers: Iterable[int], ts: int) -> None:
+        """End waits; what happened before one began, and only came later or again, does not follow on it."""
+        for number in numbers:
+            wait = visitor.waits.get(number)
+            if wait is not None and ts >= wait[0] - self.rules.rules[number].for_ms:
+                del visitor.waits[number]
 
     def wake(self, visitor: Visitor, until: int, start: int) -> list[Shown]:
         """Return what has failed to follow by ``until`` (ms, included), in the order of time."""
@@ -143,106 +161,26 @@ class Matcher:
                 visitor.marks.pop(rule.number, None)
                 visitor.waits.pop(rule.number, None)
 
-    def _looking_back(self, mask: int) -> Callable[[Visitor, Any], _Plan]:
-        """Return what finds the plan of an event of this mask in the light of what its user did before."""
-        past = [(bit, entry) for bit, entry in self._history if mask & bit]
-        bare = mask & ~self._of_past
-        if not mask & self._of_past:
-            plan = self._plan(bare)
-            return lambda _, __: plan
-        if [entry.kind for _, entry in past] == ["turned"]:
-            bit, entry = past[0]
-            return _turning(bit, attrgetter(entry.field), self._plan(bare), self._plan(bare | entry.bit))
-        return lambda visitor, event: self._plan(self._with_past(visitor, event, bare, past))
+    def _asked(self, rule: Rule, asked: int) -> bool:
+        """Whether a rule looks at an event that fits: if the columns follow it, only where they ask for it."""
+        slot = self.roles.slot_of.get(rule.number)
+        return rule.number not in self.roles.silent and (slot is None or bool(asked >> slot & 1))
 
-    def _with_past(self, visitor: Visitor, event: Event, mask: int, past: list[tuple[int, History]]) -> int:
-        """Add the bits that depend on the past where they hold, and take the event in.
-
-        A view that leads elsewhere than back interrupts the going to and fro between two pages.
-        """
-        is_view = type(event) is PageView
-        place = _place(event.page, event.url) if is_view else ""  # type: ignore[attr-defined]  # its type says so
-        for bit, entry in past:
-            if entry.kind == "turned":
-                value = getattr(event, entry.field)
-                if visitor.turned.get(bit, value) != value:
-                    mask |= entry.bit
-                visitor.turned[bit] = value
-            elif entry.kind == "came_from":
-                if visitor.page in entry.pages:
-                    mask |= entry.bit
-            elif place != visitor.place:
-                if place == visitor.before:
-                    mask |= entry.bit
-                else:
-                    for number in self._same_pages:
-                        visitor.marks.pop(number, None)
-        if is_view:
-            visitor.page = event.page  # type: ignore[attr-defined]  # as above
-            if place != visitor.place:
-                visitor.before, visitor.place = visitor.place, place
-        return mask
-
-    def _bits_of(self, rules: Iterable[Rule]) -> int:
-        bits = 0
-        for rule in rules:
-            bits |= rule.on
-        for bit, past in self._history:
-            bits |= bit if past.bit & bits else 0
-        return bits
-
-    def _plan(self, mask: int) -> _Plan:
-        plan = self._plans.get(mask)
-        if plan is not None:
-            return plan
-        plan = self._plans[mask] = _Plan(
+    def _plan(self, mask: int, asked: int) -> _Plan:
+        rules = [rule for rule in self.rules.rules if self._asked(rule, asked)]
+        plan = self._plans[mask, asked] = _Plan(
             settles=bool(mask & self.rules.settled_by),
             stopped=tuple(r.number for r in self.rules.rules if r.unless_anything or r.unless & mask),
-            completes=tuple((rule, self._steps[rule.number]) for rule in self.rules.rules if rule.on & mask),
+            completes=tuple((rule, self._steps[rule.number]) for rule in rules if rule.on & mask),
             # The last step first: an event that is two steps of a rule is not both at once.
             follows=tuple(
                 (rule, _follow(rule, stage))
-                for rule in self.rules.rules
+                for rule in rules
                 for stage in reversed(range(len(rule.after)))
                 if rule.after[stage] & mask
             ),
         )
         return plan
-
-
-_places: dict[tuple[str, str], str] = {}
-
-
-def _place(page: str, url: str) -> str:
-    """Return what tells a page from others: its kind and its path."""
-    place = _places.get((page, url))
-    if place is None:
-        if len(_places) >= _PATHS:
-            _places.clear()
-        place = _places[page, url] = f"{page} {path_of(url)}"
-    return place
-
-
-def path_of(url: str) -> str:
-    """Return a url without query, fragment and trailing slash: what makes two views views of the same page.
-
-    >>> path_of("https://shop.example/shoes/?size=9#top")
-    'https://shop.example/shoes'
-    """
-    return url.partition("?")[0].partition("#")[0].rstrip("/")
-
-
-def _turning(bit: int, field: Callable[[Any], Any], same: _Plan, turned: _Plan) -> Callable[[Visitor, Any], _Plan]:
-    """Return what tells by one field whether an event turns from the one before: the most frequent look back."""
-
-    def look(visitor: Visitor, event: Any) -> _Plan:
-        value, before = field(event), visitor.turned.get(bit)
-        if before == value:
-            return same
-        visitor.turned[bit] = value
-        return same if before is None else turned
-
-    return look
 
 
 def _wait(visitor: Visitor, rule: Rule, ts: int, evidence: list[str]) -> None:
@@ -343,13 +281,13 @@ def _counted(
     return [mark[1] for mark in marks]
 
 
-def _pair(visitor: Visitor, _: Event) -> list[str]:
+def _pair(visitor: Visitor, _: Event) -> list[int]:
     """Return the two pages that a returning user goes between, whichever he is on."""
     return sorted((visitor.place, visitor.before))
 
 
 def _path(_: Visitor, event: Any) -> str:
-    return path_of(event.url)
+    return short_path(event.url)
 
 
 def _field(getter: Callable[[Any], Any], _: Visitor, event: Event) -> Any:

@@ -8,6 +8,7 @@ import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, Literal
 
@@ -27,6 +28,12 @@ OBSERVED: Final = -1
 
 _CACHE: Final = 50_000
 """Combinations of texts that are remembered with what they match; beyond that the table starts anew."""
+
+_LONG: Final = 512
+"""Characters of texts up to which they are remembered: a page may send as many long ones as it likes."""
+
+_LONG_PATH: Final = 128
+"""Characters of a path up to which it is remembered as it is."""
 
 _RANGES: Final = ("over", "under", "from", "to")
 
@@ -78,9 +85,9 @@ class Patterns:
             for at, alternative in enumerate(table if isinstance(table, list) else [table]):
                 where = f"events.{name}[{at}]" if isinstance(table, list) else f"events.{name}"
                 self.faults += self._add(self.bits[name], alternative, where)
-        tracked = {struct for entry in self.history.values() for struct in self._tracked(entry)}
+        views = any(entry.kind != "turned" for entry in self.history.values())
         self._sorters = {
-            struct: Sorter(tuple(alternatives), tracked=struct in tracked)
+            struct: Sorter(tuple(alternatives), tracked=views and struct is PageView)
             for struct, alternatives in self._by_type.items()
         }
 
@@ -89,15 +96,14 @@ class Patterns:
         """What tells the mask of an event, by its type."""
         return self._sorters
 
+    def types_of(self, name: str) -> list[type[Event]]:
+        """Return the types of event that a pattern may match."""
+        bits = {self.bits[name], *(bit for bit, past in self.history.items() if past.bit == self.bits[name])}
+        return [struct for struct, found in self._by_type.items() if any(each.bit in bits for each in found)]
+
     def _bit(self) -> int:
         bit, self._next = self._next, self._next << 1
         return bit
-
-    def _tracked(self, entry: History) -> Iterator[type[Event]]:
-        if entry.kind == "turned":
-            yield from (struct for struct in TELEMETRY.values() if entry.field in struct.__struct_fields__)
-        else:
-            yield PageView
 
     def _add(self, bit: int, table: Any, where: str) -> Iterator[str]:
         if not isinstance(table, Mapping):
@@ -116,7 +122,16 @@ class Patterns:
             self.history[bit] = past
         wanted = [TELEMETRY[name] for name in names or TELEMETRY]
         if names is None:  # all telemetry that has these fields
-            wanted = [struct for struct in wanted if set(conditions) <= set(struct.__struct_fields__)]
+            wanted = [
+                struct
+                for struct in wanted
+                if set(conditions) <= set(struct.__struct_fields__) and (past is None or _has_past(struct, past))
+            ]
+        elif past is not None and (without := [struct for struct in wanted if not _has_past(struct, past)]):
+            kinds = ", ".join(str(struct.__struct_config__.tag) for struct in without)
+            what = f"types with the field {past.field}" if past.kind == "turned" else "telemetry.page_view alone"
+            yield f"{where}.{past.kind}: expected {what}, got {kinds}"
+            return
         if not wanted or not (conditions or names or past):
             yield f"{where}: expected a type, or fields that events of the telemetry have, got {table!r}"
         for struct in wanted:
@@ -146,6 +161,11 @@ class Patterns:
         return (found[0] if found else None), faults
 
 
+def _has_past(struct: type[Event], past: History) -> bool:
+    """Return whether events of a type can be held against those before: only a view leads from page to page."""
+    return past.field in struct.__struct_fields__ if past.kind == "turned" else struct is PageView
+
+
 class Sorter:
     """Tells the mask of events of one type."""
 
@@ -157,20 +177,22 @@ class Sorter:
         self._always = TRACKED if tracked else 0
         self._known: dict[Any, tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]] = {}
 
-    def mask(self, event: Event) -> int:
-        """Return the bits of the patterns that an event matches; 0: no rule asks for it."""
-        key = self._key(event)
-        found = self._known.get(key)
-        if found is None:
-            found = self._look(key)
-        mask, open_bands = found
-        for bit, bands in open_bands:
-            for band in bands:
-                if not band.low <= band.value(event) <= band.high:
-                    break
-            else:
-                mask |= bit
-        return mask
+    @property
+    def is_needed(self) -> bool:
+        """Whether events of the type may match at all."""
+        return bool(self._alternatives or self._always)
+
+    def masks(self, events: list[Any]) -> list[int]:
+        """Return for each event the bits of the patterns that it matches; 0: no rule asks for it."""
+        known, key = self._known, self._key
+        try:
+            found = [known[key(event)] for event in events]
+        except KeyError:
+            found = [known.get(of := key(event)) or self._look(of) for event in events]
+        return [
+            mask if not bands else _in_bands(mask, bands, event)
+            for (mask, bands), event in zip(found, events, strict=True)
+        ]
 
     def _look(self, key: Any) -> tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]:
         """Work out what texts and truths alone decide, and which bands are then left to be looked at."""
@@ -185,8 +207,21 @@ class Sorter:
                     mask |= alternative.bit
         if len(self._known) >= _CACHE:
             self._known.clear()
-        found = self._known[key] = (mask, tuple(open_bands))
+        found = (mask, tuple(open_bands))
+        if sum(len(value) for value in values.values() if isinstance(value, str)) <= _LONG:
+            self._known[key] = found
         return found
+
+
+def _in_bands(mask: int, open_bands: tuple[tuple[int, tuple[_Band, ...]], ...], event: Event) -> int:
+    """Add the bits of those alternatives whose numbers lie within their bands."""
+    for bit, bands in open_bands:
+        for band in bands:
+            if not band.low <= band.value(event) <= band.high:
+                break
+        else:
+            mask |= bit
+    return mask
 
 
 def _nothing(_: Any) -> None:
@@ -260,7 +295,15 @@ def _band(wanted: Any) -> tuple[float, float, str]:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether a value is a number that a double can hold.
+
+    >>> _number(5000), _number(True), _number(math.inf), _number(10**400)
+    (True, False, False, False)
+    """
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _test(wanted: Any, kind: Any) -> tuple[Callable[[Any], bool], str]:
@@ -307,3 +350,18 @@ class _Contains:
 
     def __call__(self, value: Any) -> bool:
         return isinstance(value, str) and any(part in value.casefold() for part in self.parts)
+
+
+def path_of(url: str) -> str:
+    """Return a url without query, fragment and trailing slash: what makes two views views of the same page.
+
+    >>> path_of("https://shop.example/shoes/?size=9#top")
+    'https://shop.example/shoes'
+    """
+    return url.partition("?")[0].partition("#")[0].rstrip("/")
+
+
+def short_path(url: str) -> str:
+    """Return the path, or a digest of a long one: it is remembered of every visitor, and a page says what it likes."""
+    path = path_of(url)
+    return path if len(path) <= _LONG_PATH else blake2b(path.encode(), digest_size=16).hexdigest()

@@ -221,6 +221,11 @@ def _faults(found: _File, patterns: Patterns) -> Iterator[str]:
         if not _names(rule.on):
             yield f"{where}.on: expected a pattern"
         yield from _misfits(rule, where)
+        for name in _names(rule.on) if rule.distinct is not None and _is_field(rule.distinct) else ():
+            kinds = patterns.types_of(name) if name in patterns.bits else []
+            without = [str(s.__struct_config__.tag) for s in kinds if rule.distinct not in s.__struct_fields__]
+            if without:
+                yield f"{where}.distinct: {name} may be {', '.join(without)}, which has no field {rule.distinct!r}"
 
 
 def _misfits(rule: _Rule, where: str) -> Iterator[str]:

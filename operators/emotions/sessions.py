@@ -7,13 +7,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from operators.chunk import Chunk
+from operators.chunk import SEPARATOR, Chunk
 from operators.columns import Int32s, Int64s, first_of_runs
 from operators.config import NEVER, WindowConfig
+from operators.digests import digests
 from operators.kinds import IS_END
 from operators.lateness import running_maximum
 from operators.presence import LONG_AGO
 from operators.rows import NO_START, Keyed
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Turn(IntEnum):
@@ -33,16 +36,18 @@ class Boundary(NamedTuple):
 
 
 class Sessions(Keyed):
-    """One row for each session that lives: ``start``, the ``last`` event's time (ms), and its ``partition``."""
+    """One row for each session that lives: ``start``, ``last`` event (ms), ``partition``, a ``number`` for its key."""
 
     LAYOUT: ClassVar[dict[str, tuple[Any, tuple[int, ...], Any]]] = {
         "start": (np.int64, (), NO_START),
         "last": (np.int64, (), LONG_AGO),
         "partition": (np.int32, (), 0),
+        "number": (np.uint64, (), 0),
     }
     start: Int64s
     last: Int64s
     partition: npt.NDArray[np.int32]
+    number: npt.NDArray[np.uint64]
 
     def rows(self, chunk: Chunk, places: Int64s) -> Int64s:
         """Return the row of each of the chunk's sessions; those without an accepted event get -1 if they have none."""
@@ -52,7 +57,9 @@ class Sessions(Keyed):
             used = np.zeros(len(rows), np.bool_)
             used[session] = True
             new = np.flatnonzero(used & (rows < 0))
-            rows[new] = self.add([chunk.sessions[i] for i in new.tolist()])
+            names = [chunk.sessions[i] for i in new.tolist()]
+            rows[new] = self.add(names)
+            self.number[rows[new]] = digests([name.replace(SEPARATOR, " ") for name in names])
             first = np.zeros(len(rows), np.int64)
             first[session[::-1]] = ts[::-1]  # what is written last is what came first
             self.start[rows[new]] = first[new]
@@ -76,9 +83,10 @@ class Sessions(Keyed):
         stray: list[int] = []
         if int(ts.max()) - earliest >= config.session_timeout_ms:
             found = self._after_silence(places, session, ts, last, config.session_timeout_ms)
-        for number in np.unique(session[ends]).tolist():
+        silent = {int(chunk.session[boundary.place]) for boundary in found}
+        found = []
+        for number in sorted(silent | set(session[ends].tolist())):
             mine = np.flatnonzero(session == number)
-            found = [boundary for boundary in found if chunk.session[boundary.place] != number]
             found += _of_ended(
                 zip(places[mine].tolist(), ts[mine].tolist(), ends[mine].tolist(), strict=True),
                 int(last[number]),
@@ -101,6 +109,21 @@ class Sessions(Keyed):
             for i in np.flatnonzero(idle).tolist()
         ]
 
+    def keys_of(self, rows: Int64s | int, users: npt.NDArray[np.uint64] | np.uint64) -> npt.NDArray[np.uint64]:
+        """Return a number for each visitor: a session (row) and a user (digest)."""
+        with np.errstate(over="ignore"):
+            keys: npt.NDArray[np.uint64] = self.number[rows] * _MIX + users
+        return keys
+
+    def segments(self, chunk: Chunk, places: Int64s, boundaries: list[Boundary]) -> Int64s:
+        """Return for each event how often its session had ended in this chunk before it."""
+        segment = np.zeros(len(places), np.int64)
+        for place, turn, _ in boundaries:
+            if turn is not Turn.AFTER_END:
+                mine = chunk.session[places] == chunk.session[place]
+                segment += mine & (places > place if turn is Turn.END else places >= place)
+        return segment
+
     def took(self, chunk: Chunk, places: Int64s, rows: Int64s) -> None:
         """Remember when something last came of each session."""
         row = rows[chunk.session[places]]
@@ -120,18 +143,18 @@ class Sessions(Keyed):
 def _of_ended(
     events: Iterable[tuple[int, int, bool]], last: int, timeout_ms: int, stray: list[int]
 ) -> Iterator[Boundary]:
-    """Yield the boundaries of a session some of whose events (place, ts, whether it says so) end it."""
-    ended: int | None = None
+    """Yield the boundaries of a session that ends: its events are places, times, and whether they say so."""
+    ended, behind = False, LONG_AGO
     for place, ts, ends in events:
-        if ended is not None and ts <= ended:
+        if ts <= behind:
             stray.append(place)
             continue
-        if ended is not None:
+        if ended:
             yield Boundary(place, Turn.AFTER_END, 0)
-            ended = None
         elif last != LONG_AGO and ts - last >= timeout_ms:
+            behind = last + timeout_ms - 1
             yield Boundary(place, Turn.AFTER_SILENCE, last + timeout_ms)
-        last = max(last, ts)
+        last, ended = max(last, ts), ends
         if ends:
+            behind = ts
             yield Boundary(place, Turn.END, ts)
-            ended = ts

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from operators.emotions.visitor import Visitor
+from operators.emotions.table import Kept
 from schemas.errors import TerminalError
 
 SNAPSHOT_VERSION: Final = 1
@@ -21,12 +21,13 @@ class Remembered(msgspec.Struct):
     rules: str = ""
     keys: list[str] = msgspec.field(default_factory=list)
     columns: dict[str, bytes] = msgspec.field(default_factory=dict)
-    visitors: dict[str, list[Visitor]] = msgspec.field(default_factory=dict)
+    visitors: Kept = msgspec.field(default_factory=Kept)
     clocks: dict[int, int] = msgspec.field(default_factory=dict)
     swept: dict[int, int] = msgspec.field(default_factory=dict)
     wanted: dict[int, dict[str, dict[int, int]]] = msgspec.field(default_factory=dict)
     kept: dict[int, dict[str, dict[int, float]]] = msgspec.field(default_factory=dict)
     ended: dict[int, dict[str, tuple[int, int]]] = msgspec.field(default_factory=dict)
+    recent: dict[int, list[tuple[int, bytes, bytes, list[str]]]] = msgspec.field(default_factory=dict)
 
 
 class _Version(msgspec.Struct):

@@ -1,5 +1,6 @@
 """Which sessions' scores are wanted at which ticks, so that the effect of an intervention can be told."""
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
@@ -33,22 +34,32 @@ class Wanted:
     def take(self, closed: Iterable[Closed], waiting: Collection[str]) -> Iterator[tuple[str, int, float]]:
         """Yield session, tick and score of what is wanted and known; keep what those may want who wait."""
         for closing in closed:
-            named = [i for i, key in enumerate(closing.keys) if key in self.ticks or key in waiting]
-            begins = np.searchsorted(closing.session, named)
-            ends = np.searchsorted(closing.session, named, side="right")
-            for i, begin, end in zip(named, begins.tolist(), ends.tolist(), strict=True):
-                scores = closing.scores.score[begin:end].tolist()
-                found = dict(zip(closing.ts[begin:end].tolist(), scores, strict=True))
+            named = [i for i, key in enumerate(closing.keys) if key in waiting or key in self.ticks]
+            if not named:
+                continue
+            begins = np.searchsorted(closing.session, named).tolist()
+            ends = np.searchsorted(closing.session, named, side="right").tolist()
+            ticks, scores = closing.ts.tolist(), closing.scores.score.tolist()
+            for i, begin, end in zip(named, begins, ends, strict=True):
                 key = closing.keys[i]
-                if key in waiting and found:
-                    kept = self.kept.get(key, {}) | found
-                    newest = max(kept)
-                    self.kept[key] = {tick: score for tick, score in kept.items() if tick > newest - _KEPT_MS}
-                yield from self._answer(key, found)
-        for key, kept in list(self.kept.items()):
-            yield from self._answer(key, kept)
-            if key not in waiting:
-                del self.kept[key]
+                if key in self.ticks:  # before the newest push out of what is kept what was closed with them
+                    yield from self._answer(key, dict(zip(ticks[begin:end], scores[begin:end], strict=True)))
+                    yield from self._answer(key, self.kept.get(key, {}))
+                if key in waiting and begin < end:
+                    self._keep(key, ticks[begin:end], scores[begin:end])
+        for key in [key for key in self.kept if key in self.ticks]:
+            yield from self._answer(key, self.kept[key])
+        for key in [key for key in self.kept if key not in waiting]:
+            del self.kept[key]
+
+    def _keep(self, key: str, ticks: list[int], scores: list[float]) -> None:
+        """Keep a session's newest scores; ticks are ascending."""
+        oldest = ticks[-1] - _KEPT_MS
+        newer = bisect_right(ticks, oldest)
+        kept = self.kept.setdefault(key, {})
+        kept.update(zip(ticks[newer:], scores[newer:], strict=True))
+        while (first := next(iter(kept))) <= oldest:
+            del kept[first]
 
     def missing(self, until: int) -> Iterator[tuple[str, int]]:
         """Yield session and tick of what was wanted by ``until`` (ms, included) and was not closed: silence."""

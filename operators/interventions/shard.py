@@ -228,8 +228,7 @@ class Interventions:
         if status != "fired":
             return [self._ledger.decide(known, changed)]
         told = self._ledger.decide(known, replace(changed, expires_ts=min(moment + known.shown_for_ms, MAX_TS)))
-        if event.ts > record.ts:  # else the ticks of the trigger itself are told
-            known.tick = covering_tick(event.ts)
+        known.tick = covering_tick(answer.stream_time)
         if known.room:
             session = self._rooms.get(known.room)
         else:

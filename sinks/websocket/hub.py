@@ -319,12 +319,19 @@ class Hub:
                 REPLACED.inc()
         else:
             outbox.put(message)
-        return outbox.size <= self._limits.queue_bytes and len(outbox) <= self._limits.queue_records
+        return self._fits(client)
+
+    def _fits(self, client: Client) -> bool:
+        return client.outbox.size <= self._limits.queue_bytes and len(client.outbox) <= self._limits.queue_records
 
     def _put_all(self, client: Client, messages: Sequence[Envelope | Offer]) -> None:
-        """Put messages into a client's queue behind a reply, to be kept."""
+        """Put messages into a client's queue behind a reply, to be kept, unless that is or becomes too long."""
+        if client.close:
+            return
         for message in messages:
             client.outbox.put(message)
+        if not self._fits(client):
+            self.give_up(client)
 
     def _reply(self, client: Client, reply: AnyReply) -> None:
         if not self._give(client, encode(reply)):

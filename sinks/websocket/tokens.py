@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from schemas.errors import ConfigError
-from schemas.inbound import CleanId
+from schemas.inbound import MAX_TS, CleanId
 from schemas.registry import CHANNELS
 from sinks.websocket.principal import CLIENT_CHANNEL, Principal
 
@@ -129,6 +129,8 @@ class Tokens:
 def _principal(claims: Claims) -> Principal:
     if any(not text.isprintable() for text in (claims.sub, claims.tenant, claims.session or "")):
         raise TokenError("the token is not valid")
+    if claims.exp > MAX_TS / 1000:
+        raise TokenError("the token is not valid: it would hold beyond the year 9999; exp is in seconds")
     channels = claims.channels
     if claims.role == "client":
         if claims.session is None or channels is not None:

@@ -102,9 +102,7 @@ def test_version_is_one_line(tmp_path: Path) -> None:
         "config show --yaml",
     ],
 )
-def test_wrong_use_exits_with_2_and_says_what(
-    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
-) -> None:
+def test_wrong_use_exits_with_2_and_says_what(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = within(wrong)
     assert result.exit_code == 2, result.stdout + result.stderr
@@ -131,7 +129,7 @@ def test_wrong_use_exits_with_2_and_says_what(
     ],
 )
 def test_a_failure_exits_with_1_and_no_traceback(
-    fails: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_logging: None
+    fails: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text('{"type": "engagement"}\n', encoding="utf-8")

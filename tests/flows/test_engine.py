@@ -20,6 +20,7 @@ from flows.lifecycle import stop_on_signals, stop_with_parent
 from flows.processes import loopback_addresses
 from flows.stoppable import Stoppable
 from schemas.errors import ConfigError, TerminalError
+from tests.fix_kafka import wait_until
 
 
 class Counting(FixedPartitionedSource[tuple[str, int], int]):
@@ -158,6 +159,19 @@ def test_the_recovery_folder_is_made_for_this_user_alone(tmp_path: Path) -> None
     assert folder.stat().st_mode & 0o777 == 0o700
     assert len(list(folder.iterdir())) == 3
     prepare_recovery(folder, 3)
+
+
+def test_who_is_killed_while_the_recovery_folder_is_made_starts_again(tmp_path: Path) -> None:
+    folder, partitions = tmp_path / "store", 50
+    code = (
+        f"from pathlib import Path; from flows.engine import prepare_recovery; prepare_recovery(Path({str(folder)!r}), "
+    )
+    with subprocess.Popen([sys.executable, "-c", f"{code}{partitions})"]) as process:
+        wait_until(lambda: process.poll() is not None or len(list(folder.glob("part-*"))) > 3, "the first parts")
+        process.kill()
+    assert len(list(folder.glob("part-*.sqlite3"))) < partitions, "it was quicker than the kill: nothing is shown"
+    prepare_recovery(folder, partitions)
+    assert len(list(folder.glob("part-*.sqlite3"))) == len(list(folder.iterdir())) == partitions
 
 
 def test_another_number_of_partitions_is_refused(tmp_path: Path) -> None:

@@ -316,7 +316,7 @@ def test_files_that_are_no_records_or_labels_are_named(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_lab_goes_through_the_whole_flow(tmp_path: Path, restored_logging: None) -> None:
+def test_a_lab_goes_through_the_whole_flow(tmp_path: Path) -> None:
     keep, picture = tmp_path / "keep", tmp_path / "p.svg"
     result = within(
         "--sessions", "3", "--people", "9", "--minutes", "4", "--seed", "3",

@@ -6,9 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -24,12 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """Yield a folder that others may reach: pytest's own are closed, and root's server runs as another user."""
-    with tempfile.TemporaryDirectory(prefix="attune-test-") as name:
-        path = Path(name)
-        path.chmod(0o755)
-        yield path / "data"
+def folder(open_folder: Path) -> Path:
+    """Return where a server may keep its data."""
+    return open_folder / "data"
 
 
 def socket_folder(conninfo: str) -> Path:

@@ -32,6 +32,13 @@ def broker() -> Iterator[str]:
         yield address
 
 
+@pytest.fixture
+def own_broker() -> Iterator[str]:
+    """Give a broker with nothing of other tests' on it."""
+    with mock_kafka([*INBOUND_TOPICS, *OUTBOUND_TOPICS], PARTITIONS) as address:
+        yield address
+
+
 def variables(broker: str) -> dict[str, str]:
     return {
         "ATTUNE_KAFKA__BOOTSTRAP_SERVERS": broker,
@@ -162,13 +169,13 @@ def test_topics_are_created_once_and_differences_are_told(kafka: str, tmp_path: 
     assert other.stdout.count("differs: it has 2 partitions, not 3") == len(names)
 
 
-def test_the_conductor_runs_until_it_is_told_and_ends_with_0(broker: str, tmp_path: Path) -> None:
-    sent = attune("generate", "--kafka", "--start", "now", "--minutes", "1", cwd=tmp_path, **variables(broker))
+def test_the_conductor_runs_until_it_is_told_and_ends_with_0(own_broker: str, tmp_path: Path) -> None:
+    sent = attune("generate", "--kafka", "--start", "now", "--minutes", "1", cwd=tmp_path, **variables(own_broker))
     assert sent.returncode == 0, sent.stderr
     flags = ["run", "conductor", "--workers", "2", "--recovery", "store", "--sink", "kafka", "--sink", "gateway"]
-    process = start(flags, tmp_path, **variables(broker))
+    process = start(flags, tmp_path, **variables(own_broker))
     try:
-        records = consumed(broker, "attune.engagement.v1", 20)
+        records = consumed(own_broker, "attune.engagement.v1", 20)
         assert len(records) >= 20
         assert all(isinstance(msgspec.json.decode(value, type=AnyRecord), Engagement) for _, value in records)
     finally:
@@ -256,29 +263,28 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
             assert "Traceback" not in result.stderr
 
 
-def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
+def test_demo_shows_scores_and_ends_by_itself_with_nothing_left(open_folder: Path) -> None:
+    scratch = open_folder / "scratch"
     scratch.mkdir(mode=0o777)
     scratch.chmod(0o777)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # the database runs as another user when the tests run as root
-    browser = tmp_path / "browser"
+    browser = open_folder / "browser"
     browser.write_text('#!/bin/sh\necho "$1" > opened\n', encoding="ascii")
     browser.chmod(0o755)
-    process = start(
-        ["demo", "--seconds", "14", "--port", "0", "--open"], tmp_path, TMPDIR=str(scratch), BROWSER=f"{browser} %s"
-    )
-    assert process.stdout is not None
-    url = process.stdout.readline().split()[-1]
-    with urlopen(url, timeout=10) as page:  # noqa: S310 - the demo's own address
-        assert page.status == 200
-    with urlopen(f"{url}health/ready", timeout=10) as health:  # noqa: S310 - the demo's own address
-        assert json.loads(health.read())["kafka"] == "ok"
-    pids = children(process.pid)
-    out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, err
-    assert "all-hands-1" in out
-    assert (tmp_path / "opened").read_text(encoding="ascii").strip() == url
-    assert " records out" in err
-    assert not any(running(pid) for pid in pids)
-    assert list(scratch.iterdir()) == []
+    settings = {"TMPDIR": str(scratch), "BROWSER": f"{browser} %s"}
+    ports = {"ATTUNE_COLLECTOR__PORT": "0", "ATTUNE_METRICS__PORT": "0"}
+    arguments = ["demo", "--seconds", "14", "--port", "0", "--open"]
+    with start(arguments, open_folder, **settings, **ports) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        with urlopen(url, timeout=10) as page:  # noqa: S310 - the demo's own address
+            assert page.status == 200
+        with urlopen(f"{url}health/ready", timeout=10) as health:  # noqa: S310 - the demo's own address
+            assert json.loads(health.read())["kafka"] == "ok"
+        pids = children(process.pid)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, err
+        assert "all-hands-1" in out
+        assert (open_folder / "opened").read_text(encoding="ascii").strip() == url
+        assert " records out" in err
+        assert not any(running(pid) for pid in pids)
+        assert list(scratch.iterdir()) == []

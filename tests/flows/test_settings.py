@@ -364,7 +364,7 @@ def log_lines(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("style", ["console", "json"])
-def test_no_secret_is_logged(style: str, capsys: pytest.CaptureFixture[str], restored_logging: None) -> None:
+def test_no_secret_is_logged(style: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json" if style == "json" else "console", frozenset({SECRET}))
     log = structlog.get_logger("test")
     log.info("connected", url=f"postgresql://u:{SECRET}@db", password="swordfish", nested={"token": "swordfish"})
@@ -382,7 +382,7 @@ def test_no_secret_is_logged(style: str, capsys: pytest.CaptureFixture[str], res
     assert MASK in told
 
 
-def test_the_level_holds(capsys: pytest.CaptureFixture[str], restored_logging: None) -> None:
+def test_the_level_holds(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("warning", "json")
     structlog.get_logger("test").info("quiet")
     structlog.get_logger("test").warning("loud")

@@ -343,3 +343,20 @@ def test_the_watcher_looks_by_itself_and_for_a_file_that_comes_later(
     finally:
         watcher.stop()
     assert InterventionPolicies().of("acme", 0).enabled
+
+
+def test_a_file_of_brackets_does_not_end_the_watching(tmp_path: Path) -> None:
+    file = tmp_path / "tenants.toml"
+    file.write_text("", encoding="utf-8")
+    watcher = TenantsWatcher(file, None, poll_s=0.01)
+    watcher.start()
+    try:
+        file.write_text(f"x = {'[' * 5_000}\n", encoding="utf-8")
+        time.sleep(0.2)
+        file.write_text("[tenants.acme.interventions]\nenabled = false\n", encoding="utf-8")
+        deadline = time.monotonic() + 10
+        while watcher.current.interventions.of("acme", 0).enabled and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        watcher.stop()
+    assert not watcher.current.interventions.of("acme", 0).enabled

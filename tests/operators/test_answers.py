@@ -268,7 +268,7 @@ def test_how_partitions_arrive_does_not_matter_to_a_conversation(seed: int, rng:
     rng.shuffle(order)
     for partition in order:
         event, now = next(left[partition])
-        if rng.random() < 0.1:
+        if rng.random() < 0.02:
             both = Answers.restore(config, PHRASES, both.snapshot())
         told[partition].extend(r for r in both.feed(event, now, partition) if decided(r))
     assert [encoded(records) for records in told] == [encoded(records) for records in wanted]

@@ -18,7 +18,7 @@ from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
 from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
-from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Seen
+from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Scored, Seen
 from operators.interventions.policies import Policies
 from operators.interventions.shard import Interventions
 from operators.window import Shard
@@ -225,3 +225,88 @@ def test_sessions_do_not_depend_on_how_they_are_interleaved(log: list[LogRecord]
     kept = {name: [r for r in log if name in (r.raw or b"")] for name in (b'"s1"', b'"s2"')}
     mixed = [kept[b'"s2"' if b'"s2"' in (r.raw or b"") else b'"s1"'].pop(0) for r in other]
     assert by_session(cues_of(mixed)) == by_session(cues_of(log))
+
+
+def said(kind: str, after_ms: int, *, late_ms: int = 0, user: str = "u1", **fields: Any) -> LogRecord:
+    """Return a record, so long after the start, of an event that happened so long before it."""
+    ts = START + after_ms
+    raw = events.event(kind, ts - late_ms, user, event_id=f"{kind} {user} {after_ms}", **fields)
+    return events.record(raw, ts, "t", after_ms)
+
+
+def scores(log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[int, float | None]:
+    return {cue.ts - START: cue.score for of_shard in cues_of(log, cuts) for cue in of_shard if isinstance(cue, Scored)}
+
+
+def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_come() -> None:
+    """Its own tick was closed seconds ago: nobody remembers that score, and 0 would be a lie."""
+    chat = [said("chat.message", 1_000 * second) for second in range(140)]
+    answer = said("intervention.approval", 64_500, late_ms=12_000, user="boss")
+    log = sorted([*chat, answer], key=lambda record: record.record_ts)
+    for cuts in ((), range(len(log))):
+        found = scores(log, cuts)
+        assert list(found) == [65_000, 125_000]
+        assert all(found.values())
+
+
+def test_an_approval_from_the_far_future_is_not_waited_for() -> None:
+    years = 7_000 * 365 * 86_400_000
+    log = [said("intervention.approval", 0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
+    assert max(scores(log)) == 65_000
+
+
+def test_a_score_is_known_though_stream_time_leapt_beyond_it() -> None:
+    """The wait of u1 runs out at 64 s and is told at 100 s, when ticks up to 90 s are closed, too."""
+    log = [
+        said("telemetry.cart", 4_000, action="view"),
+        said("telemetry.page_view", 30_000, user="u2", page="home"),
+        said("telemetry.checkout", 67_500, user="u2", step="fail"),
+        said("chat.message", 100_000, user="u2", session="other"),
+    ]
+    whole = cues_of(log)
+    assert by_session(cues_of(log, range(len(log)))) == by_session(whole)
+    assert scores(log)[65_000]
+
+
+def test_a_score_that_is_wanted_again_behind_its_tick_is_told_at_both_places() -> None:
+    log = [
+        said("telemetry.scroll", 0, page="cart"),
+        said("telemetry.page_view", 63_000, page="cart"),
+        said("telemetry.click", 129_001, user="u2"),
+        said("intervention.outcome", 129_999, user="boss"),
+        said("chat.message", 140_000, user="u2", session="other"),
+    ]
+    assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+
+
+def test_what_is_still_in_time_is_held_against_what_came_before_it() -> None:
+    """The third record makes it time to free what is old; the fourth is just not late and 597 s after the first."""
+    log = [
+        said("telemetry.checkout", 44_000, step="payment"),
+        said("telemetry.page_view", 44_001, page="product"),
+        said("chat.message", 651_999, session="other"),
+        events.record(events.event("telemetry.checkout", START + 640_500, step="payment"), START + 651_999, "t", 1),
+    ]
+    assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+
+
+def test_a_straggler_of_a_session_that_is_over_is_not_the_next_ones() -> None:
+    """Be it that the session was ended, be it that nothing came for half an hour."""
+    ended = [said("session.ended", 100_000), said("telemetry.hover", 100_001, page="pricing", duration_ms=1)]
+    silent = [said("chat.message", 0), said("chat.message", 1_801_000)]
+    for log in (
+        [*ended, said("telemetry.scroll", 103_000, late_ms=4_000, velocity=5_000)],
+        [*silent, said("telemetry.scroll", 1_801_500, late_ms=2_000, velocity=5_000)],
+    ):
+        assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+        assert not emotions_of(cues_of(log))
+
+
+def test_what_happened_before_a_silence_does_not_break_it() -> None:
+    """Be it a repeat, be it an event that came too late to its place."""
+    before, cart = said("chat.message", 0), said("telemetry.cart", 1_000, action="view")
+    later = said("chat.message", 100_000, user="u2")
+    repeat = events.record(before.raw, START + 1_500, "t", 1)
+    for odd in (repeat, said("chat.message", 1_500, late_ms=1_000)):
+        found = emotions_of(cues_of([before, cart, odd, later]))
+        assert [(each.rule, each.ts) for each in found] == [("silence_at_till", START + 61_000)]

@@ -287,6 +287,19 @@ def test_a_lagging_client_is_bounded_in_bytes_too() -> None:
     assert client.close.code == 4008
 
 
+@pytest.mark.parametrize("waiting", [95, 100], ids=["by what it is told first", "by the reply"])
+def test_a_lagging_client_that_subscribes_again_is_bounded_too(waiting: int) -> None:
+    hub = Hub(limits())
+    client = subscriber(hub, "anomalies")
+    for n in range(1, waiting + 1):
+        hub.publish(batch("anomaly", ("t", "s"), first=n), 0.0)
+    assert (len(client.outbox), client.close) == (waiting, None)
+    say(hub, client, {"op": "subscribe", "channels": ["anomalies"]})
+    assert client.close is not None
+    assert client.close.code == 4008
+    assert len(client.outbox) == client.outbox.size == 0
+
+
 def test_engagement_alone_never_drops_a_client() -> None:
     hub = Hub(limits())
     client = subscriber(hub, "engagement")

@@ -1,0 +1,163 @@
+"""Where a shard keeps its visitors: one row each, as columns; what only the matcher knows of one hangs on his row."""
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.columns import Flags, Int32s, Int64s
+from operators.config import NEVER
+from operators.emotions.recent import UInt64s
+from operators.emotions.roles import Roles
+from operators.emotions.visitor import Visitor
+from operators.presence import LONG_AGO
+from operators.rows import Columns
+from schemas.inbound import AnyEvent
+
+Objects = npt.NDArray[np.object_]
+_WHATEVER_THE_RULES: Final = ("last", "page", "place", "before")
+_NUMBERS: Final = ("key", "session", "user", *_WHATEVER_THE_RULES, "turned", "met", "due")
+"""The columns that a snapshot keeps as they are; the others hold objects, or follow from them."""
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """What a snapshot keeps of visitors: columns; and, by place in them, the matcher's, and [place, slot, event]."""
+
+    columns: dict[str, bytes] = msgspec.field(default_factory=dict)
+    visitors: list[Visitor | None] = msgspec.field(default_factory=list)
+    put_by: list[tuple[int, int, AnyEvent]] = msgspec.field(default_factory=list)
+    armed: list[tuple[int, int, AnyEvent]] = msgspec.field(default_factory=list)
+
+
+class Visitors(Columns):
+    """One row for each visitor, by a number of his session and his own (``key``).
+
+    ``session`` is the row of his session, -1 where the row is free; ``last`` is the highest time of his watched events
+    (ms). ``page`` is a number for the page viewed last, ``place`` and ``before`` for that and the one before, paths and
+    all, 0 if there is none. By pattern that asks for a turn: ``turned``, a number for the value before, 0 if none. By
+    slot of the roles: ``met``, the highest time of its events, and the event that is ``put_by``, if the matcher has not
+    seen it. By silence: when it runs out (``due``, ``NEVER``: not begun) and the event that began it (``armed``).
+    ``visitor`` is what the matcher keeps, None as long as it has seen nothing; ``waits``: some rule waits there;
+    ``begun``: one of the lasting rules is on its way.
+    """
+
+    key: UInt64s
+    session: Int32s
+    user: UInt64s
+    last: Int64s
+    page: UInt64s
+    place: UInt64s
+    before: UInt64s
+    turned: UInt64s
+    met: Int64s
+    due: Int64s
+    waits: Flags
+    begun: Flags
+    put_by: Objects
+    armed: Objects
+    visitor: Objects
+
+    def __init__(self, roles: Roles) -> None:
+        slots, silences, turns = (len(roles.slots),), (len(roles.silences),), (len(roles.turns),)
+        layout: dict[str, tuple[Any, tuple[int, ...], Any]] = {
+            "key": (np.uint64, (), 0),
+            "session": (np.int32, (), -1),
+            "user": (np.uint64, (), 0),
+            "last": (np.int64, (), LONG_AGO),
+            "page": (np.uint64, (), 0),
+            "place": (np.uint64, (), 0),
+            "before": (np.uint64, (), 0),
+            "turned": (np.uint64, turns, 0),
+            "met": (np.int64, slots, LONG_AGO),
+            "due": (np.int64, silences, NEVER),
+            "waits": (np.bool_, (), False),
+            "begun": (np.bool_, (), False),
+            "put_by": (np.object_, slots, None),
+            "armed": (np.object_, silences, None),
+            "visitor": (np.object_, (), None),
+        }
+        self.LAYOUT = layout  # type: ignore[misc]  # how wide they are depends on the rules
+        super().__init__(16)
+        self.row_by_key: dict[int, int] = {}
+        self._lasting = roles.lasting
+        self._used = 0
+        self._free: list[int] = []
+
+    def find(self, keys: list[int]) -> Int64s:
+        """Return the rows of visitors, -1 where one is not known."""
+        get = self.row_by_key.get
+        return np.array([get(key, -1) for key in keys], np.int64)
+
+    def add(self, keys: UInt64s, session: Int64s, user: UInt64s) -> Int64s:
+        """Take a fresh row for each visitor."""
+        n = len(keys)
+        reused = [self._free.pop() for _ in range(min(n, len(self._free)))]
+        rows = np.array([*reused, *range(self._used, self._used + n - len(reused))], np.int64)
+        self._used += n - len(reused)
+        if self._used > self.capacity:
+            self._grow(max(self._used, self.capacity * 3 // 2))
+        self.key[rows], self.session[rows], self.user[rows] = keys, session, user
+        self.row_by_key.update(zip(keys.tolist(), rows.tolist(), strict=True))
+        return rows
+
+    def remove(self, rows: Int64s) -> None:
+        """Give rows back, and all that they held."""
+        for row, key in zip(rows.tolist(), self.key[rows].tolist(), strict=True):
+            if self.row_by_key.get(key) == row:  # else he has come again, in the next session of the name
+                del self.row_by_key[key]
+        for name, (_, _, fresh) in self.LAYOUT.items():
+            getattr(self, name)[rows] = fresh
+        self._free += rows.tolist()
+
+    def of_sessions(self, sessions: Int64s) -> Int64s:
+        """Return the rows of the visitors of sessions (rows), in the order of those."""
+        if not len(sessions):
+            return np.zeros(0, np.int64)
+        mine = np.flatnonzero(np.isin(self.session[: self._used], sessions))
+        return mine[np.argsort(self.session[mine], kind="stable")]
+
+    def note(self, row: int, visitor: Visitor) -> None:
+        """Note what of a visitor the columns have to know."""
+        self.waits[row] = bool(visitor.waits)
+        self.begun[row] = bool(visitor.marks) and not self._lasting.isdisjoint(visitor.marks)
+
+    def packed(self, sessions: Int64s) -> Kept:
+        """Return what a snapshot keeps of all visitors; sessions (rows, ascending) are named by their place."""
+        rows = np.flatnonzero(self.session >= 0)
+        rows = rows[np.lexsort((self.user[rows], self.session[rows]))]
+        columns = {name: getattr(self, name)[rows] for name in _NUMBERS}
+        columns["session"] = np.searchsorted(sessions, columns["session"]).astype(np.int32)
+        return Kept(
+            {name: column.tobytes() for name, column in columns.items()},
+            self.visitor[rows].tolist(),
+            _entries(self.put_by[rows]),
+            _entries(self.armed[rows]),
+        )
+
+    def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
+        """Restore visitors; under other rules, without what they had done for those. Return whom the matcher knew."""
+        columns = {name: np.frombuffer(kept.columns[name], self.LAYOUT[name][0]) for name in _NUMBERS}
+        rows = self.add(columns["key"], sessions[columns["session"]], columns["user"])
+        for name in _NUMBERS[3:] if same_rules else _WHATEVER_THE_RULES:
+            column = getattr(self, name)
+            column[rows] = columns[name].reshape(len(rows), *column.shape[1:])
+        if same_rules:
+            for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
+                for place, which, event in entries:
+                    column[rows[place], which] = event
+        met = []
+        for row, visitor in zip(rows.tolist(), kept.visitors, strict=True):
+            if visitor is not None:
+                if not same_rules:
+                    visitor.forget()
+                visitor.alarms = 0
+                self.visitor[row] = visitor
+                met.append(row)
+        return met
+
+
+def _entries(column: Objects) -> list[tuple[int, int, Any]]:
+    """Return where objects stand in a column of several, and each one."""
+    at, which = np.nonzero(column != None)  # noqa: E711  each element is compared
+    return list(zip(at.tolist(), which.tolist(), column[at, which].tolist(), strict=True))
