@@ -74,10 +74,12 @@ $(BIN)/python:
 
 # --no-build-isolation: the build backend is the one from the lock, so nothing unhashed is fetched.
 $(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what requirements/run.txt pins into $(VENV): a minute or two, the first time only" >&2
 	$(LOCKED) -r requirements/run.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	@echo "Installing what testing and checking need (requirements/dev.txt)" >&2
 	$(LOCKED) -r requirements/dev.txt
 	@touch $@

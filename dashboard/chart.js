@@ -106,7 +106,7 @@ function layout(points) {
     annotations: [
       {
         ...{ xref: "paper", x: 0, xanchor: "left", y: CRITICAL, yanchor: "bottom", showarrow: false },
-        text: `critical ${CRITICAL}`,
+        text: narrow ? `critical ${CRITICAL}` : `critical: below ${CRITICAL} a session needs help`,
         font: { ...text, color: colour("--critical-text") },
         bgcolor: "transparent",
       },

@@ -22,7 +22,7 @@ from schemas.outbound import (
     Intervention,
     RuleCheck,
 )
-from schemas.registry import OUTBOUND, type_of
+from schemas.registry import INBOUND, OUTBOUND, type_of
 
 Explainable = Engagement | Decision | Intervention | Calibration
 EXPLAINABLE: tuple[type[Explainable], ...] = (Engagement, Decision, Intervention, Calibration)
@@ -83,9 +83,13 @@ def parse(line: bytes | str, where: str) -> Explainable:
     Raises:
         ConfigError: it is no record, or one of a type that has nothing to explain.
     """
+    if not line.strip():
+        raise ConfigError(f"{where}: nothing was read; expected a record as a line of JSON")
     try:
         record: AnyRecord = msgspec.json.decode(line, type=AnyRecord)
     except msgspec.DecodeError as error:
+        if _is_event(line):
+            raise ConfigError(f"{where}: an event, not a record: for a log of events give --session and --at") from None
         raise ConfigError(f"{where}: not an outbound record: {error}") from error
     if isinstance(record, Anomaly):
         tick = -(-record.ts // PANE_MS) * PANE_MS
@@ -97,6 +101,14 @@ def parse(line: bytes | str, where: str) -> Explainable:
         known = ", ".join(type_of(struct) for struct in EXPLAINABLE)
         raise ConfigError(f"{where}: nothing to explain about {type_of(type(record))}; expected one of {known}")
     return record
+
+
+def _is_event(line: bytes | str) -> bool:
+    try:
+        found = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return isinstance(found, dict) and found.get("type") in INBOUND
 
 
 def find(folder: Path, record_id: str) -> Explainable:

@@ -63,13 +63,13 @@ def compose(
     stop: threading.Event,
     sinks: frozenset[str] = frozenset(),
     extra: Mapping[str, RecordSink] | None = None,
-    hand_out: str | None = None,
+    hand_out: tuple[str, ...] = (),
 ) -> Iterator[Composed]:
     """Give the flow ``name`` (conductor, archive or gateway), with its servers running until the context ends.
 
     ``stop`` ends its sources. ``sinks`` are those of a conductor (empty: Kafka, the gateway, and the database if one
     is configured); ``extra`` are added to them. ``hand_out``: whoever sits at this machine gets tokens from the
-    gateway, for this tenant unless another one is asked for.
+    gateway, for one of these tenants, the first unless another one is asked for.
 
     Raises:
         AttuneError: an address is taken, the database does not fit, a setting is missing.
@@ -121,7 +121,7 @@ class _House:
         placement: Placement,
         stop: threading.Event,
         stack: ExitStack,
-        hand_out: str | None,
+        hand_out: tuple[str, ...],
     ) -> None:
         self.settings = settings
         self.told: list[str] = []
@@ -197,7 +197,7 @@ class _House:
     def _handout(self) -> dict[str, Answer]:
         """Return the page that hands out tokens, if there is to be one."""
         section = self.settings.gateway
-        if self._hand_out is None:
+        if not self._hand_out:
             return {}
         name, key = next(iter(section.keys.items()))
         signing = servers.token_key(name, key)

@@ -32,9 +32,10 @@ from sinks.postgres import migrate
 PARTITIONS: Final = 2
 EPOCH_S: Final = 2.0
 JOIN_S: Final = 60.0
-TENANT: Final = "tenant-1"
-"""Whose the collector's key is, and the dashboard's token unless it asks for another: one of those that are made."""
-MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=2, repeat=True, truth=False)
+TENANTS: Final = ("tenant-1", "tenant-2")
+"""Who is there. The first has the collector's key, and the dashboard's token unless that is asked for another."""
+TENANT: Final = TENANTS[0]
+MIX: Final = Plan(sessions=7, people=40, minutes=6, rate=3.0, tenants=len(TENANTS), repeat=True, truth=False)
 """What is going on in the demo."""
 HEAD_START_S: Final = 60
 """How long it has been going on when the flow begins, so that there is something to see."""
@@ -92,7 +93,7 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
                 *("conductor", ours, Placement(), stop),
                 sinks=frozenset(("kafka", "database", "gateway")),
                 extra={"watch": watch},
-                hand_out=TENANT,
+                hand_out=TENANTS,
             )
         )
         ours, key = _with_key(ours, composed.origins + tuple(ours.gateway.origins))

@@ -107,11 +107,12 @@ def _produce(settings: "Settings", returns: "list[Return]") -> None:
 
 def _from_files(source: Path) -> "Iterator[DeadLetter]":
     from flows.letters import read_lines
+    from schemas.errors import ConfigError
     from schemas.registry import OUTBOUND
 
     file = source / f"{OUTBOUND['dead_letter'].topic}.jsonl" if source.is_dir() else source
     if not file.is_file():
-        raise typer.BadParameter(f"{file} is not there", param_hint="DIR|FILE")
+        raise ConfigError(f"{file} is not there")
     return read_lines(file)
 
 

@@ -57,6 +57,7 @@ def explain(
 
     if user is not None and (session is None or at is not None):
         raise typer.BadParameter("--user goes with --session and a replay's folder", param_hint="--user")
+    _be_there(source)
     if session is not None and at is None and source.is_dir():
         if record_id is not None or conversation_id is not None:
             raise typer.BadParameter("--session goes with neither --id nor --conversation", param_hint="--session")
@@ -86,6 +87,13 @@ def explain(
         typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(found)
+
+
+def _be_there(source: Path) -> None:
+    from schemas.errors import ConfigError
+
+    if str(source) != "-" and not source.exists():
+        raise ConfigError(f"{source} is not there")
 
 
 def _explain_intervention(folder: Path, record: "Intervention", config: Path | None, as_json: bool) -> None:
@@ -170,8 +178,6 @@ def _record(source: Path, record_id: str | None) -> "Explainable":
         raise typer.BadParameter("--id needs the folder that a replay has written", param_hint="--id")
     if str(source) == "-":
         return parse(sys.stdin.buffer.readline(), "standard input")
-    if not source.is_file():
-        raise typer.BadParameter(f"{source} is not there", param_hint="FILE")
     with source.open("rb") as lines:
         return parse(lines.readline(), f"{source}:1")
 

@@ -25,6 +25,7 @@ def replay(
     """
     from flows.replay import replay as run
     from flows.settings.convert import conductor_config
+    from schemas.registry import OUTBOUND
 
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"{out} is a file; a folder is needed", param_hint="--out")
@@ -40,3 +41,6 @@ def replay(
     for topic, count in report.written.items():
         typer.echo(f"{count:>12,}  {out / f'{topic}.jsonl'}")
     say(f"{report.received:,} events read")
+    letters = OUTBOUND["dead_letter"].topic
+    if aside := report.written.get(letters):
+        say(f"{aside:,} set aside: see {out / f'{letters}.jsonl'}")

@@ -64,5 +64,14 @@ def token(
     try:
         Tokens([signing], gateway.issuer, gateway.audience).verify(signed)
     except TokenError as error:
-        raise ConfigError(f"the gateway would not take it: {error}") from None
+        raise ConfigError(f"the gateway would not take it: {error}{_advice(role, session, channel)}") from None
     typer.echo(signed)
+
+
+def _advice(role: RoleName, session: str | None, channel: list[str] | None) -> str:
+    """Return what to give instead, where one option alone is at fault."""
+    from schemas.registry import CHANNELS
+
+    if role is RoleName.CLIENT and session is None:
+        return ": give --session"
+    return f": {', '.join(CHANNELS)}" if set(channel or ()) - set(CHANNELS) else ""

@@ -100,7 +100,7 @@ def read_interventions(folder: Path = FOLDER, emotions: Collection[str] | None =
     file = folder / FILE
     content = None if rules is None else _read(rules, file, lambda fault: faults.append(f"{file}: {fault}"))
     if faults or rules is None or content is None:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError("\n".join(dict.fromkeys(faults)))  # a text that several triggers share is looked at for each
     return rules, content
 
 

@@ -19,17 +19,17 @@ FIELDS: Final = frozenset(("role", "tenant", "session", "user"))
 
 
 class Handout:
-    """Answers ``PATH`` with a token for the role, tenant, session and user that the query names.
+    """Answers ``PATH`` with a token for the role, tenant (the first by default), session and user of the query.
 
     Only for this machine, in the gateway's own name (a foreign one that resolves here has another ``Host``), and for
     its own page or a program: browsers say where a request comes from.
     """
 
-    def __init__(self, key: Key, issuer: str, audience: str, tenant: str) -> None:
+    def __init__(self, key: Key, issuer: str, audience: str, tenants: tuple[str, ...]) -> None:
         self._key = key
         self._issuer = issuer
         self._audience = audience
-        self._tenant = tenant
+        self._tenants = tenants
 
     def __call__(self, request: Request, peer: str, hosts: frozenset[str]) -> Response:
         """Answer a request."""
@@ -44,6 +44,8 @@ class Handout:
         fits = fits or (role == "client" and {"session", "user"} <= asked.keys())
         if not fits or not asked.keys() <= FIELDS:
             return plain(400, "Expected role=dashboard, or role=client with session and user.\n")
+        if asked.get("tenant", self._tenants[0]) not in self._tenants:
+            return plain(400, f"Expected one of the tenants {', '.join(self._tenants)}.\n")
         return plain(200, self._token(role, asked))
 
     def _token(self, role: str, asked: dict[str, str]) -> str:
@@ -54,7 +56,7 @@ class Handout:
             "nbf": now,
             "exp": now + TTL_S,
             "sub": asked.get("user", "demo"),
-            "tenant": asked.get("tenant", self._tenant),
+            "tenant": asked.get("tenant", self._tenants[0]),
             "role": role,
             "jti": secrets.token_hex(8),
         }

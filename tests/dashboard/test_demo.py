@@ -69,6 +69,7 @@ def test_the_demo_opens_on_the_dashboard(tmp_path: Path, port: int, tab: Tab, ph
         expect(page.locator("#interventions .what").last).to_have_text("Notification")
         expect(page.locator("#interventions .tag").last).to_have_text("fired")
         expect(page.locator("#chart .scatterlayer .trace").first).to_be_attached()
+        expect(page.locator("#chart .annotation")).to_have_text("critical: below 0.3 a session needs help")
         expect(page.locator("#delivery .amount").nth(1)).to_have_text(re.compile(r"^[\d,]+ ms$"))
         photograph(tab, "demo")
         page.get_by_role("button", name="web-shop").click()

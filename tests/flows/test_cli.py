@@ -95,12 +95,9 @@ def test_version_is_one_line(tmp_path: Path) -> None:
         "generate --scenario opera",
         "generate --start yesterday",
         "generate --kafka --out x",
-        "explain nowhere.json",
         "explain . ",
-        "explain nowhere --conversation c",
         "explain . --conversation c --id x",
         "deadletters replay --reason boredom",
-        "deadletters replay nowhere",
         "demo --seconds 0",
         "config show --yaml",
     ],
@@ -121,6 +118,12 @@ def test_wrong_use_exits_with_2_and_says_what(wrong: str, tmp_path: Path, monkey
         ("db migrate", "ATTUNE_DATABASE__URL"),
         ("explain broken.json", "broken.json:1: not an outbound record"),
         ("explain letter.json", "nothing to explain about dead_letter"),
+        ("explain event.json", "for a log of events give --session and --at"),
+        ("explain empty.json", "empty.json:1: nothing was read"),
+        ("explain nowhere.json", "nowhere.json is not there"),
+        ("explain nowhere --conversation c", "nowhere is not there"),
+        ("explain nowhere.jsonl --session a/s --at 5000", "nowhere.jsonl is not there"),
+        ("deadletters replay nowhere", "nowhere is not there"),
         ("explain . --id x", "expected a replay's folder"),
         ("generate --out no/such/folder", "No such file"),
     ],
@@ -130,6 +133,8 @@ def test_a_failure_exits_with_1_and_no_traceback(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.json").write_text('{"type": "engagement"}\n', encoding="utf-8")
+    (tmp_path / "event.json").write_text('{"type": "chat.message"}\n', encoding="utf-8")
+    (tmp_path / "empty.json").touch()
     (tmp_path / "letter.json").write_bytes(msgspec.json.encode(letter("1")))
     result = within(fails)
     assert result.exit_code == 1, result.stdout
@@ -278,6 +283,12 @@ def test_explain_tells_what_calibration_found(tmp_path: Path) -> None:
     assert "Brier score 0.1382" in words
     assert "1 resolved said 0.52 on average, and 0.00 needed no person" in words
     assert "answers 9 resolved 2 needed 1" in words
+
+
+def test_a_replay_says_what_it_set_aside(tmp_path: Path) -> None:
+    done = attune("replay", "-", "--out", "out", cwd=tmp_path, stdin="{\n")
+    assert done.returncode == 0, done.stderr
+    assert f"1 set aside: see {Path('out', 'attune.deadletters.v1.jsonl')}" in done.stderr.splitlines()
 
 
 def test_dead_letters_of_a_replay_are_written_out_to_be_mended(tmp_path: Path) -> None:

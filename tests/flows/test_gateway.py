@@ -149,9 +149,9 @@ def test_a_token_needs_a_key_and_sense(tmp_path: Path, monkeypatch: pytest.Monke
     for options, says, settings in (
         ((), "gateway.keys: expected a key, got none", {}),
         (("--key", "other"), "expected the key other, got main", extra),
-        (("--role", "client"), "a client has a session", extra),
+        (("--role", "client"), "a client has a session and no channels: give --session", extra),
         (("--session", "s"), "a dashboard has no session", extra),
-        (("--channel", "telemetry"), "channels that there are", extra),
+        (("--channel", "telemetry"), "channels that there are: engagement, anomalies, emotions", extra),
     ):
         done = made(settings, *options)
         assert (done.exit_code, says in done.stderr, done.stdout) == (1, True, ""), done.stderr

@@ -9,7 +9,7 @@ from tests.fix_websocket import KEY, TOKENS, Running, StartGateway
 @pytest.fixture
 def demo(start_gateway: StartGateway) -> Running:
     """Start a gateway that hands out tokens."""
-    handout = Handout(KEY, "https://issuer.test", "gateway.test", "first")
+    handout = Handout(KEY, "https://issuer.test", "gateway.test", ("first", "second"))
     return start_gateway(verify=TOKENS.verify, pages={PATH: handout})
 
 
@@ -43,6 +43,11 @@ def test_a_token_is_handed_out(demo: Running, query: str, expected: tuple[str | 
 )
 def test_what_makes_no_sense_is_refused(demo: Running, query: str) -> None:
     assert demo.http(PATH + query)[0].status == 400
+
+
+def test_a_tenant_that_is_not_there_is_told_those_that_are(demo: Running) -> None:
+    response, body = demo.http(f"{PATH}?tenant=third")
+    assert (response.status, body) == (400, b"Expected one of the tenants first, second.\n")
 
 
 @pytest.mark.parametrize(
