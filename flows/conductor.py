@@ -83,13 +83,15 @@ class DecodeOut:
 @operator
 def decode(step_id: str, up: Stream[RawBatch], config: ConductorConfig) -> DecodeOut:
     """Decode batches and split them by shard; what can't be used is set aside."""
-    caches = threading.local()  # the workers of a process share this function, and a decoder is not for two threads
+    # The workers of a process share this function, and a decoder is not for two threads. Not a `threading.local`, which
+    # they would find empty at each call: the engine's threads come into Python anew every time.
+    decoders: dict[int, BatchDecoder] = {}
 
     def decode_batches(batches: list[RawBatch]) -> Iterable[tuple[str, _Decoded]]:
-        decoder: BatchDecoder | None = getattr(caches, "decoder", None)
+        decoder = decoders.get(threading.get_ident())
         if decoder is None:
             sorters = config.emotions.patterns.sorters if config.emotions else None
-            decoder = caches.decoder = BatchDecoder(config.shards, config.window, sorters)
+            decoder = decoders[threading.get_ident()] = BatchDecoder(config.shards, config.window, sorters)
         for batch in batches:
             decoded = decoder(batch)
             for shard, chunk in decoded.chunks:

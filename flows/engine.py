@@ -7,7 +7,9 @@ addresses (bytewax 0.21.1).
 
 import gc
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -101,6 +103,8 @@ def prepare_recovery(folder: Path, partitions: int, backup_interval_s: float = 0
     if there == 0:
         unfinished.touch()
         init_db_dir(folder, partitions)
+        for part in folder.glob("part-*.sqlite3"):
+            _write_large_pages(part)
         unfinished.unlink()
     elif there != partitions:
         raise ConfigError(
@@ -108,3 +112,16 @@ def prepare_recovery(folder: Path, partitions: int, backup_interval_s: float = 0
             f"got recovery.partitions = {partitions}; set it to {there}, or start with an empty folder"
         )
     return RecoveryConfig(folder, timedelta(seconds=backup_interval_s))
+
+
+def _write_large_pages(part: Path) -> None:
+    """Have an empty part of the store written in pages of 64 KiB instead of 4.
+
+    Snapshots are few and large, and events wait while they are written: it takes half the time.
+    """
+    with closing(sqlite3.connect(part, isolation_level=None)) as database:
+        (mode,) = database.execute("PRAGMA journal_mode").fetchone()
+        database.execute("PRAGMA journal_mode = DELETE")  # with a write-ahead log the size cannot be changed
+        database.execute("PRAGMA page_size = 65536")
+        database.execute("VACUUM")
+        database.execute(f"PRAGMA journal_mode = {mode}")

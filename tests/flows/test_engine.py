@@ -2,23 +2,30 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import bytewax.operators as op
+import numpy as np
 import pytest
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from bytewax.testing import TestingSink, TestingSource
 
+from flows.conductor import ConductorConfig, build
 from flows.engine import Placement, prepare_recovery, run
 from flows.lifecycle import stop_on_signals, stop_with_parent
 from flows.processes import loopback_addresses
 from flows.stoppable import Stoppable
+from operators.decode import BatchDecoder
+from schemas.batches import RawBatch
 from schemas.errors import ConfigError, TerminalError
 from tests.fix_kafka import wait_until
 
@@ -229,3 +236,38 @@ def test_addresses_of_a_cluster_are_loopback_and_differ() -> None:
     addresses = loopback_addresses(8)
     assert len(set(addresses)) == 8
     assert all(address.startswith("127.0.0.1:") for address in addresses)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_keeps_its_decoder(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder holds caches, and what the shards were told: one for each call would be slow, not wrong."""
+    made = []
+    plain = BatchDecoder.__init__
+
+    def counted(self: BatchDecoder, *arguments: Any) -> None:
+        made.append(threading.get_ident())
+        plain(self, *arguments)
+
+    monkeypatch.setattr(BatchDecoder, "__init__", counted)
+    batches = [raw([b"{}"], offset) for offset in range(40)]
+    letters: list[Any] = []
+    config = ConductorConfig(shards=2, anomalies=None, emotions=None)
+    run(build(config, TestingSource(batches), {"all": TestingSink(letters)}), Placement(workers=workers), 10.0)
+    assert sum(len(records) for _, records in letters) == 40
+    assert 1 <= len(made) <= workers
+    assert len(set(made)) == len(made)
+
+
+def raw(values: list[bytes | None], offset: int) -> RawBatch:
+    """Return a batch of one partition that begins at an offset."""
+    n = len(values)
+    stamps = np.full(n, 1_767_225_600_000)
+    return RawBatch(0, ("events",), values, stamps, np.zeros(n, np.uint16), np.arange(offset, offset + n), 0)
+
+
+def test_the_store_is_written_in_large_pages(tmp_path: Path) -> None:
+    prepare_recovery(tmp_path / "store", 2)
+    for part in (tmp_path / "store").glob("part-*"):
+        with closing(sqlite3.connect(part)) as database:
+            assert database.execute("PRAGMA page_size").fetchone() == (65_536,)
+            assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
