@@ -127,12 +127,18 @@ def last_where(flags: Flags, places: Int32s | None = None) -> Int32s:
 
 
 def pack(meta: Any, columns: Mapping[str, Column]) -> bytes:
-    """Pack columns into bytes: a msgpack head (``meta``, names, types, shapes), then the raw arrays.
+    """Pack columns into bytes: a msgpack head (``meta``, and how each column is written), then the raw arrays.
 
-    Kept apart from pickle so that a snapshot costs one copy, holds no objects and can be read by anything.
+    Kept apart from pickle so that a snapshot is quickly made, holds no objects and can be read by anything. Whole
+    numbers take as many bytes as their range needs: while a snapshot is written, events wait.
     """
-    head = msgspec.msgpack.encode([meta, [(name, c.dtype.str, c.shape) for name, c in columns.items()]])
-    raw = (np.ascontiguousarray(c).tobytes() for c in columns.values())
+    written = {name: _narrowed(column) for name, column in columns.items()}
+    layout = [
+        (name, columns[name].dtype.str, columns[name].shape, narrow.dtype.str, *bases)
+        for name, (narrow, *bases) in written.items()
+    ]
+    head = msgspec.msgpack.encode([meta, layout])
+    raw = (np.ascontiguousarray(narrow).tobytes() for narrow, *_ in written.values())
     return b"".join([struct.pack("<I", len(head)), head, *raw])
 
 
@@ -142,7 +148,38 @@ def unpack(packed: bytes) -> tuple[Any, dict[str, Column]]:
     meta, layout = msgspec.msgpack.decode(packed[4 : 4 + size])
     at = 4 + size
     columns: dict[str, Column] = {}
-    for name, dtype, shape in layout:
-        columns[name] = np.frombuffer(packed, np.dtype(dtype), math.prod(shape), at).reshape(shape).copy()
-        at += columns[name].nbytes
+    for name, dtype, shape, written, low, high, base in layout:
+        narrow = np.frombuffer(packed, np.dtype(written), math.prod(shape), at).reshape(shape)
+        columns[name] = _widened(narrow, np.dtype(dtype), low, high, base)
+        at += narrow.nbytes
     return meta, columns
+
+
+def _narrowed(column: Column) -> tuple[Column, int, int, int]:
+    """Return a column in few bytes, and its lowest number, its highest, and what stands for 2 (0: it is as it was).
+
+    The extremes are written as 0 and 1, since they often stand for "never" and lie far from all others.
+    """
+    if column.dtype.kind not in "iu" or column.dtype.itemsize == 1 or not column.size:
+        return column, 0, 0, 0
+    low, high = int(column.min()), int(column.max())
+    inner = column[(column != low) & (column != high)]
+    base = int(inner.min()) - 2 if inner.size else low
+    span = int(inner.max()) - base if inner.size else 1
+    narrow = np.min_scalar_type(span)
+    if narrow.itemsize >= column.dtype.itemsize:
+        return column, 0, 0, 0
+    # Computed modulo 2**64: what comes of the extremes, far off, is written over.
+    codes = (column.astype(np.uint64) - np.uint64(base % 2**64)).astype(narrow)
+    codes[column == low] = 0
+    codes[column == high] = 1
+    return codes, low, high, base
+
+
+def _widened(narrow: Column, dtype: np.dtype[Any], low: int, high: int, base: int) -> Column:
+    if narrow.dtype == dtype:
+        return narrow.copy()
+    column = (narrow.astype(np.uint64) + np.uint64(base % 2**64)).astype(dtype)
+    column[narrow == 0] = low
+    column[narrow == 1] = high
+    return column

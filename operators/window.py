@@ -22,7 +22,7 @@ from operators.waiting import Events, Waiting, as_columns
 from operators.watch import NOBODY, Watch
 from schemas.errors import TerminalError
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 MOST_TICKS = 200_000
 """Ticks that are closed together: bounds memory when hours are caught up at once."""
 MOST_TICKS_OF_ONE = 4_096

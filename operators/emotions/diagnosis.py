@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from operators import columns
 from operators.chunk import Chunk, Reply
 from operators.columns import Flags, Int64s
 from operators.config import NEVER, PANE_MS, WindowConfig
@@ -29,7 +30,7 @@ from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
 from operators.settle import Closed
-from schemas.inbound import MAX_TS, Event, InterventionApproval
+from schemas.inbound import MAX_TS, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
 
 _SWEEP_MS = 60_000
@@ -87,7 +88,7 @@ class Diagnosis:
         if stream.clock // _SWEEP_MS > stream.swept:
             stream.swept = stream.clock // _SWEEP_MS
             self._sweep(chunk.partition, stream.clock)
-            stream.recent.drop(stream.clock, self._config)
+        stream.recent.drop(stream.clock, self._config)
         return course.in_order()
 
     def _events(self, course: Course, accepted: Flags | None) -> None:
@@ -159,7 +160,7 @@ class Diagnosis:
         if visitor is None:
             if watched is None and not let.ran_out:
                 return
-            visitor = self._meet(let.row, let.ran_out[0][1] if watched is None else watched)
+            visitor = self._meet(let.row, (let.ran_out[0][1] if watched is None else watched).user_id)
         for which, began in let.ran_out:
             self._matcher.begin(visitor, self._matcher.roles.silences[which], began)
         if visitor.waits:
@@ -175,8 +176,8 @@ class Diagnosis:
             self._tell(course, key, Place(at, AT_EVENT), *emotions)
         self._wait(course.stream, key, visitor, let.row)
 
-    def _meet(self, row: int, event: Event) -> Visitor:
-        visitor: Visitor = Visitor(event.user_id, int(self._table.user[row]))
+    def _meet(self, row: int, user_id: str) -> Visitor:
+        visitor: Visitor = Visitor(user_id, int(self._table.user[row]))
         self._table.visitor[row] = visitor
         return visitor
 
@@ -214,10 +215,9 @@ class Diagnosis:
         table = self._table
         found, which = np.nonzero(table.due[rows] <= min(until, NEVER - 1))
         for row, silence in zip(rows[found].tolist(), which.tolist(), strict=True):
-            event = table.armed[row, silence]
-            self._matcher.begin(
-                table.visitor[row] or self._meet(row, event), self._matcher.roles.silences[silence], event
-            )
+            began = table.armed[row, silence]
+            visitor = table.visitor[row] or self._meet(row, began.user_id)
+            self._matcher.begin(visitor, self._matcher.roles.silences[silence], began)
             table.due[row, silence], table.armed[row, silence] = NEVER, None
         return list(dict.fromkeys(rows[found].tolist()))
 
@@ -361,7 +361,7 @@ class Diagnosis:
                 shards=shards,
                 rules=self._rules.digest,
                 keys=[sessions.keys[row] for row in rows.tolist()],
-                columns={name: column.tobytes() for name, column in sessions.columns(rows).items()},
+                columns=columns.pack({}, sessions.columns(rows)),
                 visitors=self._table.packed(rows),
                 clocks={partition: stream.clock for partition, stream in self._streams.items()},
                 swept={partition: stream.swept for partition, stream in self._streams.items()},
@@ -383,9 +383,8 @@ class Diagnosis:
         diagnosis = cls(rules, config)
         sessions = diagnosis._sessions
         rows = sessions.add(found.keys)
-        for name, packed_column in found.columns.items():
-            column = getattr(sessions, name)
-            column[rows] = np.frombuffer(packed_column, column.dtype)
+        for name, column in columns.unpack(found.columns)[1].items():
+            getattr(sessions, name)[rows] = column
         for partition, clock in found.clocks.items():
             wanted = Wanted(found.wanted[partition], found.kept[partition])
             ended = found.ended[partition]

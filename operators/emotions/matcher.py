@@ -8,10 +8,10 @@ cost.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from operator import attrgetter
 from typing import Any
 
-from operators.emotions.patterns import TRACKED, short_path
+from operators.emotions.marks import Began, Mark, counted, near
+from operators.emotions.patterns import TRACKED
 from operators.emotions.roles import Roles
 from operators.emotions.rules import Rule, Rules
 from operators.emotions.visitor import Visitor
@@ -60,11 +60,11 @@ class Matcher:
         """How long what a user did can matter."""
 
     def feed(
-        self, visitor: Visitor, event: Event, mask: int, start: int, asked: int, owed: Iterable[tuple[int, Event]]
+        self, visitor: Visitor, event: Event, mask: int, start: int, asked: int, owed: Iterable[tuple[int, Mark]]
     ) -> list[Shown] | None:
         """Take an event that is no repeat; ``start`` is when the session began. Overdue waits are the caller's.
 
-        ``asked`` has a bit for each slot of the roles whose rule is to look at it, ``owed`` is what was put by there.
+        ``asked`` has a bit for each slot of the roles whose rule is to look at it, ``owed`` are the marks put by there.
         Returns what it completes; None or nothing if it completes nothing.
         """
         for slot, missed in owed:
@@ -78,19 +78,17 @@ class Matcher:
             self._stop(visitor, plan.stopped, event.ts)
         return None if plan.idle else self._go_through(plan, visitor, event, start)
 
-    def begin(self, visitor: Visitor, rule: Rule, event: Event) -> None:
+    def begin(self, visitor: Visitor, rule: Rule, began: Began) -> None:
         """Begin the wait of a silence that has run out already."""
         if not (rule.until_settled and visitor.settled):
-            _wait(visitor, rule, event.ts, [event.event_id])
+            _wait(visitor, rule, began.ts, [began.event_id])
 
-    def _catch_up(self, visitor: Visitor, rule: Rule, missed: Event) -> None:
+    def _catch_up(self, visitor: Visitor, rule: Rule, missed: Mark) -> None:
         """Take an event that was put by: whatever came before it of its rule is out of reach."""
-        if rule.after:
-            _follow(rule, 0)(visitor, missed)
-        elif not (rule.until_settled and visitor.settled):
-            visitor.marks.pop(rule.number, None)
+        if rule.after or not (rule.until_settled and visitor.settled):
+            visitor.marks[rule.number] = [missed]
+        if not rule.after:
             visitor.bursts &= ~(1 << rule.number)
-            self._steps[rule.number](visitor, missed)
 
     def _go_through(self, plan: _Plan, visitor: Visitor, event: Event, start: int) -> list[Shown] | None:
         if plan.settles:
@@ -216,10 +214,9 @@ def _step_of(rule: Rule) -> Step:
         return partial(_near, rule)
     if rule.same_pages:
         return partial(_counted, rule, _pair)
-    if rule.distinct:
-        return partial(_counted, rule, _path if rule.distinct == "url" else partial(_field, attrgetter(rule.distinct)))
     if rule.count > 1:
-        return partial(_counted, rule, None)
+        mark = counted(rule)
+        return partial(_counted, rule, lambda _, event: mark(event))
     if rule.after:
         return partial(_after, rule)
     return _alone
@@ -238,17 +235,17 @@ def _after(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
 
 def _near(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
     """Count events that follow close on each other, in time and on the screen."""
-    ts, x, y = event.ts, getattr(event, "x", 0.0), getattr(event, "y", 0.0)
+    ts, _, x, y = mark = near(event)
     marks = visitor.marks.get(rule.number)
     if marks is None:
-        visitor.marks[rule.number] = [(ts, event.event_id, x, y)]
+        visitor.marks[rule.number] = [mark]
         return None
     then, _, at_x, at_y = marks[-1]
     if abs(ts - then) > rule.gap_ms or abs(x - at_x) + abs(y - at_y) > rule.gap_px:
-        marks[:] = [(ts, event.event_id, x, y)]
+        marks[:] = [mark]
         visitor.bursts &= ~(1 << rule.number)
         return None
-    marks.append((ts, event.event_id, x, y))
+    marks.append(mark)
     if len(marks) > rule.count:
         del marks[0]
     if len(marks) < rule.count or visitor.bursts >> rule.number & 1:
@@ -256,15 +253,12 @@ def _near(rule: Rule, visitor: Visitor, event: Event) -> list[str] | None:
     return [mark[1] for mark in marks]
 
 
-def _counted(
-    rule: Rule, compared: Callable[[Visitor, Any], Any] | None, visitor: Visitor, event: Event
-) -> list[str] | None:
-    """Count events within a time; what is ``compared`` has to be the same throughout, or different."""
-    ts = event.ts
-    value = None if compared is None else compared(visitor, event)
+def _counted(rule: Rule, mark_of: Callable[[Visitor, Any], Mark], visitor: Visitor, event: Event) -> list[str] | None:
+    """Count events within a time; what is compared has to be the same throughout, or different."""
+    ts, _, value = mark = mark_of(visitor, event)
     marks = visitor.marks.get(rule.number)
     if marks is None:
-        visitor.marks[rule.number] = [(ts, event.event_id, value)]
+        visitor.marks[rule.number] = [mark]
         return None
     if ts - marks[0][0] > rule.within_ms:
         marks[:] = [mark for mark in marks if ts - mark[0] <= rule.within_ms]
@@ -273,7 +267,7 @@ def _counted(
             marks.clear()
     elif rule.distinct:
         marks[:] = [mark for mark in marks if mark[2] != value]
-    marks.append((ts, event.event_id, value))
+    marks.append(mark)
     if len(marks) > rule.count:
         del marks[0]
     if len(marks) < rule.count:
@@ -281,14 +275,6 @@ def _counted(
     return [mark[1] for mark in marks]
 
 
-def _pair(visitor: Visitor, _: Event) -> list[int]:
-    """Return the two pages that a returning user goes between, whichever he is on."""
-    return sorted((visitor.place, visitor.before))
-
-
-def _path(_: Visitor, event: Any) -> str:
-    return short_path(event.url)
-
-
-def _field(getter: Callable[[Any], Any], _: Visitor, event: Event) -> Any:
-    return getter(event)
+def _pair(visitor: Visitor, event: Event) -> Mark:
+    """Return a mark with the two pages that a returning user goes between, whichever he is on."""
+    return event.ts, event.event_id, sorted((visitor.place, visitor.before))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Int64s
+from operators.columns import Int64s, pack, unpack
 from operators.config import PANE_MS, WindowConfig
 from operators.presence import LONG_AGO
 
@@ -72,7 +72,7 @@ class Recent:
         for number in [number for number, span in self._spans.items() if span.latest < oldest]:
             del self._spans[number]
 
-    def packed(self) -> list[tuple[int, bytes, bytes, list[str]]]:
+    def packed(self) -> list[tuple[int, bytes, list[str]]]:
         """Return what a snapshot keeps."""
         out = []
         for clock, span in self._spans.items():
@@ -80,14 +80,14 @@ class Recent:
             which = np.searchsorted(span.starts, numbers, side="right") - 1
             places = numbers - np.array(span.starts)[which]
             ids = [span.lists[i][place] for i, place in zip(which.tolist(), places.tolist(), strict=True)]
-            out.append((clock, keys.tobytes(), ts.tobytes(), ids))
+            out.append((clock, pack({}, {"key": keys, "ts": ts}), ids))
         return out
 
     @classmethod
-    def restored(cls, packed: list[tuple[int, bytes, bytes, list[str]]]) -> "Recent":
+    def restored(cls, packed: list[tuple[int, bytes, list[str]]]) -> "Recent":
         """Return what a snapshot kept."""
         recent = cls()
-        for number, keys, ts, ids in packed:
-            columns = np.frombuffer(keys, np.uint64), np.frombuffer(ts, np.int64)
-            recent.add(number * PANE_MS, *columns, ids, np.arange(len(ids)))
+        for number, held, ids in packed:
+            _, columns = unpack(held)
+            recent.add(number * PANE_MS, columns["key"], columns["ts"], ids, np.arange(len(ids)))
         return recent

@@ -13,13 +13,13 @@ from operators.chunk import Chunk
 from operators.columns import Flags, Int64s, first_of_runs, group_by, last_of_runs, last_where, one_before, ranges
 from operators.config import NEVER, WindowConfig
 from operators.digests import digests
+from operators.emotions.marks import Began, Mark, mark_of
 from operators.emotions.patterns import path_of
 from operators.emotions.recent import Recent, UInt64s
 from operators.emotions.roles import Roles, objects
 from operators.emotions.table import Visitors
 from operators.lateness import running_maximum
 from operators.presence import LONG_AGO
-from schemas.inbound import Event
 
 _LONG: Final = 128
 """Characters of a value up to which its number is remembered."""
@@ -31,7 +31,7 @@ class Pass(NamedTuple):
     """An event that is let through: its place, its number among the watched (-1: none), and its visitor's row.
 
     ``mask`` is what it is, turns included; ``asked`` has a bit for each slot whose rule is to look at it, ``owed`` are
-    the events that were put by there before, ``ran_out`` the silences that ended with it too late, and what began them.
+    the marks that were put by there before, ``ran_out`` the silences that ended with it too late, and what began them.
     ``between`` are the pages, by number, between which a view returns.
     """
 
@@ -40,8 +40,8 @@ class Pass(NamedTuple):
     row: int
     mask: int = 0
     asked: int = 0
-    owed: tuple[tuple[int, Event], ...] = ()
-    ran_out: tuple[tuple[int, Event], ...] = ()
+    owed: tuple[tuple[int, Mark], ...] = ()
+    ran_out: tuple[tuple[int, Began], ...] = ()
     between: tuple[int, int] | None = None
 
 
@@ -78,6 +78,7 @@ class Sieve:
         self._roles = roles
         self._table = table
         self._config = config
+        self._marks = [mark_of(slot.rule) for slot in roles.slots]
         self._values: dict[Any, int] = {None: 0}
 
     def sift(self, batch: Batch, recent: Recent) -> tuple[list[Pass], dict[int, int]]:
@@ -253,7 +254,7 @@ class Sieve:
             known.update((value, number) for value, number in found.items() if number and _is_short(value))
             return np.array([known.get(value, found.get(value, 0)) for value in values], np.uint64)
 
-    def _ask(self, watched: _Watched) -> tuple[dict[int, int], dict[int, tuple[tuple[int, Event], ...]], list[int]]:
+    def _ask(self, watched: _Watched) -> tuple[dict[int, int], dict[int, tuple[tuple[int, Mark], ...]], list[int]]:
         """Put by what nothing asks for yet; return which slots are asked by which events, and what they are owed.
 
         Beside that, the rows of those who may wait then.
@@ -262,7 +263,7 @@ class Sieve:
         count = roles.counts[watched.code]
         pair = np.repeat(np.arange(len(count)), count)
         asked: dict[int, int] = {}
-        owed: dict[int, tuple[tuple[int, Event], ...]] = {}
+        owed: dict[int, tuple[tuple[int, Mark], ...]] = {}
         if not len(pair):
             return asked, owed, []
         which = ranges(roles.starts[watched.code], count)
@@ -286,20 +287,22 @@ class Sieve:
             if first[i]:
                 missed = table.put_by[row[i], of]
             else:
-                missed = None if asks[i - 1] else watched.events[watched.item[pair[i - 1]]]
+                missed = None if asks[i - 1] else self._marks[of](watched.events[watched.item[pair[i - 1]]])
             if missed is not None:
                 owed[at] = (*owed.get(at, ()), (of, missed))
-        ends = zip(watched.item[pair[last]].tolist(), asks[last].tolist(), strict=True)
+        ends = zip(watched.item[pair[last]].tolist(), slot[last].tolist(), asks[last].tolist(), strict=True)
         table.met[row[last], slot[last]] = met[last]
-        table.put_by[row[last], slot[last]] = objects([None if ask else watched.events[i] for i, ask in ends])
+        table.put_by[row[last], slot[last]] = objects(
+            [None if ask else self._marks[of](watched.events[i]) for i, of, ask in ends]
+        )
         return asked, owed, row[asks & roles.waiting[slot]].tolist()
 
     def _fall_silent(
         self, chunk: Chunk, place: Int64s, item: Int64s, row: Int64s, watched: _Watched
-    ) -> dict[int, tuple[tuple[int, Event], ...]]:
+    ) -> dict[int, tuple[tuple[int, Began], ...]]:
         """Begin and end silences; return which events ended one too late, and what began it."""
         table = self._table
-        out: dict[int, tuple[tuple[int, Event], ...]] = {}
+        out: dict[int, tuple[tuple[int, Began], ...]] = {}
         first = first_of_runs(row) if len(row) else np.zeros(0, np.bool_)
         last = np.flatnonzero(last_of_runs(first))
         ts = chunk.ts[place]
@@ -317,12 +320,12 @@ class Sieve:
             since = one_before(source)
             since[first] = -1
             for i in np.flatnonzero(until >= before).tolist():
-                began = table.armed[row[i], which] if since[i] < 0 else watched.events[item[since[i]]]
+                began = table.armed[row[i], which] if since[i] < 0 else _began(watched.events[item[since[i]]])
                 out[i] = (*out.get(i, ()), (which, began))
             table.due[row[last], which] = due[last]
             kept = last[(due[last] == NEVER) | (source[last] >= 0)]
             ends = zip(item[source[kept]].tolist(), (due[kept] < NEVER).tolist(), strict=True)
-            table.armed[row[kept], which] = objects([watched.events[i] if armed else None for i, armed in ends])
+            table.armed[row[kept], which] = objects([_began(watched.events[i]) if armed else None for i, armed in ends])
         return out
 
 
@@ -335,6 +338,10 @@ def _carry(
             before[i] = due[i - 1]
         if before[i] < NEVER and ts[i] < before[i] - for_ms and until[i] < before[i]:
             due[i], source[i] = before[i], -1 if first[i] else source[i - 1]
+
+
+def _began(event: Any) -> Began:
+    return Began(event.ts, event.event_id, event.user_id)
 
 
 def _is_short(value: Any) -> bool:

@@ -7,11 +7,11 @@ import msgspec
 from operators.emotions.table import Kept
 from schemas.errors import TerminalError
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 
 
 class Remembered(msgspec.Struct):
-    """The whole state of a shard. ``columns`` are those of its sessions, in the order of ``keys``; times in ms.
+    """The whole state of a shard. ``columns`` are those of its sessions, packed, in the order of ``keys``; times in ms.
 
     ``rules`` tells the rules file that the visitors were followed by. ``clocks`` and what follows are by partition.
     """
@@ -20,14 +20,14 @@ class Remembered(msgspec.Struct):
     shards: int = 1
     rules: str = ""
     keys: list[str] = msgspec.field(default_factory=list)
-    columns: dict[str, bytes] = msgspec.field(default_factory=dict)
+    columns: bytes = b""
     visitors: Kept = msgspec.field(default_factory=Kept)
     clocks: dict[int, int] = msgspec.field(default_factory=dict)
     swept: dict[int, int] = msgspec.field(default_factory=dict)
     wanted: dict[int, dict[str, dict[int, int]]] = msgspec.field(default_factory=dict)
     kept: dict[int, dict[str, dict[int, float]]] = msgspec.field(default_factory=dict)
     ended: dict[int, dict[str, tuple[int, int]]] = msgspec.field(default_factory=dict)
-    recent: dict[int, list[tuple[int, bytes, bytes, list[str]]]] = msgspec.field(default_factory=dict)
+    recent: dict[int, list[tuple[int, bytes, list[str]]]] = msgspec.field(default_factory=dict)
 
 
 class _Version(msgspec.Struct):

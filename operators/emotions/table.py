@@ -6,14 +6,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Flags, Int32s, Int64s
+from operators.columns import Flags, Int32s, Int64s, pack, unpack
 from operators.config import NEVER
+from operators.emotions.marks import Began
 from operators.emotions.recent import UInt64s
 from operators.emotions.roles import Roles
 from operators.emotions.visitor import Visitor
 from operators.presence import LONG_AGO
 from operators.rows import Columns
-from schemas.inbound import AnyEvent
 
 Objects = npt.NDArray[np.object_]
 _WHATEVER_THE_RULES: Final = ("last", "page", "place", "before")
@@ -22,12 +22,12 @@ _NUMBERS: Final = ("key", "session", "user", *_WHATEVER_THE_RULES, "turned", "me
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """What a snapshot keeps of visitors: columns; and, by place in them, the matcher's, and [place, slot, event]."""
+    """What a snapshot keeps of visitors: columns, packed; by place in them, the matcher's, and [place, slot, mark]."""
 
-    columns: dict[str, bytes] = msgspec.field(default_factory=dict)
+    columns: bytes = pack({}, {})
     visitors: list[Visitor | None] = msgspec.field(default_factory=list)
-    put_by: list[tuple[int, int, AnyEvent]] = msgspec.field(default_factory=list)
-    armed: list[tuple[int, int, AnyEvent]] = msgspec.field(default_factory=list)
+    put_by: list[tuple[int, int, list[Any]]] = msgspec.field(default_factory=list)
+    armed: list[tuple[int, int, Began]] = msgspec.field(default_factory=list)
 
 
 class Visitors(Columns):
@@ -36,8 +36,8 @@ class Visitors(Columns):
     ``session`` is the row of his session, -1 where the row is free; ``last`` is the highest time of his watched events
     (ms). ``page`` is a number for the page viewed last, ``place`` and ``before`` for that and the one before, paths and
     all, 0 if there is none. By pattern that asks for a turn: ``turned``, a number for the value before, 0 if none. By
-    slot of the roles: ``met``, the highest time of its events, and the event that is ``put_by``, if the matcher has not
-    seen it. By silence: when it runs out (``due``, ``NEVER``: not begun) and the event that began it (``armed``).
+    slot of the roles: ``met``, the highest time of its events, and the mark of the event that is ``put_by``, if the
+    matcher has not seen it. By silence: when it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``).
     ``visitor`` is what the matcher keeps, None as long as it has seen nothing; ``waits``: some rule waits there;
     ``begun``: one of the lasting rules is on its way.
     """
@@ -129,7 +129,7 @@ class Visitors(Columns):
         columns = {name: getattr(self, name)[rows] for name in _NUMBERS}
         columns["session"] = np.searchsorted(sessions, columns["session"]).astype(np.int32)
         return Kept(
-            {name: column.tobytes() for name, column in columns.items()},
+            pack({}, columns),
             self.visitor[rows].tolist(),
             _entries(self.put_by[rows]),
             _entries(self.armed[rows]),
@@ -137,15 +137,14 @@ class Visitors(Columns):
 
     def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
         """Restore visitors; under other rules, without what they had done for those. Return whom the matcher knew."""
-        columns = {name: np.frombuffer(kept.columns[name], self.LAYOUT[name][0]) for name in _NUMBERS}
+        _, columns = unpack(kept.columns)
         rows = self.add(columns["key"], sessions[columns["session"]], columns["user"])
         for name in _NUMBERS[3:] if same_rules else _WHATEVER_THE_RULES:
-            column = getattr(self, name)
-            column[rows] = columns[name].reshape(len(rows), *column.shape[1:])
+            getattr(self, name)[rows] = columns[name]
         if same_rules:
             for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
-                for place, which, event in entries:
-                    column[rows[place], which] = event
+                for place, which, mark in entries:
+                    column[rows[place], which] = mark
         met = []
         for row, visitor in zip(rows.tolist(), kept.visitors, strict=True):
             if visitor is not None:

@@ -1,0 +1,41 @@
+"""What is remembered of an event on its way to a rule: its time, its id, and what the rule compares."""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from operators.emotions.patterns import short_path
+from operators.emotions.rules import Rule
+
+Mark = tuple[Any, ...]
+"""Time (ms), event id, and what is compared; of a rule's first ``after`` a row of one pair of time and id."""
+
+
+class Began(NamedTuple):
+    """The event that began a silence: time (ms), event id, and whose it is."""
+
+    ts: int
+    event_id: str
+    user_id: str
+
+
+def mark_of(rule: Rule) -> Callable[[Any], Mark]:
+    """Return what makes the mark of an event, for a rule whose newest event may be put by."""
+    if rule.after:
+        return lambda event: ((event.ts, event.event_id),)
+    return near if rule.gap_ms else counted(rule)
+
+
+def near(event: Any) -> Mark:
+    """Return a mark with the place on the screen (px)."""
+    return event.ts, event.event_id, getattr(event, "x", 0.0), getattr(event, "y", 0.0)
+
+
+def counted(rule: Rule) -> Callable[[Any], Mark]:
+    """Return what makes a mark with the value that has to be different each time, None if nothing has to."""
+    if rule.distinct == "url":
+        return lambda event: (event.ts, event.event_id, short_path(event.url))
+    if rule.distinct:
+        value = attrgetter(rule.distinct)
+        return lambda event: (event.ts, event.event_id, value(event))
+    return lambda event: (event.ts, event.event_id, None)

@@ -1,0 +1,60 @@
+"""Columns come back from bytes as they went in, in few bytes; and digests do not depend on what stands beside an id."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.columns import Column, pack, unpack
+from operators.config import NEVER
+from operators.digests import digests
+
+TYPES: list[Any] = [np.int64, np.uint64, np.int32, np.uint32, np.uint16, np.uint8]
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Column:
+    """Draw a column of whole numbers: anywhere, close together, or close together but for a few extremes."""
+    dtype = np.dtype(draw(st.sampled_from(TYPES)))
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    anywhere = st.integers(low, high)
+    near = draw(anywhere).__add__
+    close = st.integers(0, 300).map(near).filter(lambda value: value <= high)
+    return np.array(draw(st.lists(st.one_of(close, st.sampled_from([low, high]), anywhere))), dtype)
+
+
+def back(columns: dict[str, Column], meta: Any = None) -> dict[str, Column]:
+    """Return what is unpacked of what was packed."""
+    found, out = unpack(pack(meta, columns))
+    assert found == meta
+    return out
+
+
+@given(numbers())
+def test_whole_numbers_come_back(column: Column) -> None:
+    found = back({"other": np.array([0.5, -0.0]), "column": column}, {"version": 1})["column"]
+    assert (found.dtype, found.tolist()) == (column.dtype, column.tolist())
+    found[:] = 0  # and may be written to
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (4, 3)])
+def test_shapes_come_back(shape: tuple[int, ...]) -> None:
+    column = np.full(shape, NEVER)
+    column[:1] = 7
+    assert np.array_equal(back({"column": column})["column"], column)
+
+
+def test_times_beside_extremes_take_two_bytes() -> None:
+    times = 1_767_225_600_000 + np.arange(10_000) * 6
+    times[::7], times[::11] = NEVER, -NEVER
+    assert len(pack(None, {"times": times})) < 2 * len(times) + 100
+
+
+@given(st.lists(st.text(st.sampled_from("ab1-é"), max_size=20), min_size=1))
+def test_a_digest_is_that_of_the_id_alone(ids: list[str]) -> None:
+    alone = [int(digests([name])[0]) for name in ids]
+    assert digests(ids).tolist() == alone
+    padded = [name.ljust(20, "x") for name in ids]  # all of one length where none has an accent
+    assert digests(padded).tolist() == [int(digests([name, "of another length"])[0]) for name in padded]
