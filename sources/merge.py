@@ -174,7 +174,9 @@ class Merger:
 
     def _certain(self, filled: list[int]) -> dict[int, int]:
         """Return for every filled lane how many of its records come before the first one that must wait."""
-        own = {i: self._unopposed(i) for i in filled}
+        floors = np.array([lane.floor for lane in self._lanes], np.int64)
+        proved = np.array([lane.proved for lane in self._lanes], np.float64)
+        own = {i: self._unopposed(i, floors, proved) for i in filled}
         waiting = [
             (int(lane.run.key[lane.head + own[i]]), i) for i in filled if own[i] < (lane := self._lanes[i]).count
         ]
@@ -184,24 +186,20 @@ class Merger:
         counts = {}
         for i in filled:
             lane = self._lanes[i]
-            side = "right" if i <= first else "left"
-            counts[i] = min(own[i], _below(lane.run.key[lane.head :], key, side))
+            below = lane.run.key[lane.head :].searchsorted(key, "right" if i <= first else "left")
+            counts[i] = min(own[i], int(below))
         return counts
 
-    def _unopposed(self, i: int) -> int:
+    def _unopposed(self, i: int, floors: Int64s, proved: Float64s) -> int:
         """Return how many records of lane ``i`` no other lane can still bring anything before."""
         lane = self._lanes[i]
-        n = lane.count
-        for j, other in enumerate(self._lanes):
-            if j == i or lane.top < other.floor or (lane.top == other.floor and i < j):
-                continue
-            ordered = _below(lane.run.key[lane.head :], other.floor, "right" if i < j else "left")
-            proven = int(np.searchsorted(lane.run.arrived[lane.head :], other.proved, side="right"))
-            certain = max(ordered, proven)
-            if certain < lane.count:
-                self._behind.add(j)
-            n = min(n, certain)
-        return n
+        keys, arrived = lane.run.key[lane.head :], lane.run.arrived[lane.head :]
+        before, behind = keys.searchsorted(floors[:i], "left"), keys.searchsorted(floors[i + 1 :], "right")
+        ordered = np.concatenate([before, [lane.count], behind])
+        certain = np.maximum(ordered, arrived.searchsorted(proved, "right"))
+        certain[i] = lane.count
+        self._behind.update(np.flatnonzero(certain < lane.count).tolist())
+        return int(certain.min())
 
     def _single(self, i: int, n: int) -> Merged:
         lane = self._lanes[i]
@@ -228,7 +226,3 @@ class Merger:
         for i in ready:
             self._lanes[i].drop(int(taken[i]))
         return merged
-
-
-def _below(keys: Int64s, bound: int, side: str) -> int:
-    return int(np.searchsorted(keys, bound, side="right" if side == "right" else "left"))

@@ -10,7 +10,7 @@ all that we have not read was appended after *s*.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Condition, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import structlog
@@ -19,6 +19,8 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 from sources.kafka.faults import ERRORS
 
 Place = tuple[str, int]
+GATHER_S = 0.003
+"""A question waits this long for the parts that are called next: it tells only of what came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Ends:
             # Not closed but dropped: it has joined no group, and closing may wait for brokers that are away.
             consumer = Consumer(self._conf)
             while question := self._next_question():
+                sleep(GATHER_S)
                 self._put(consumer, question)
         except Exception:
             # Nothing is proven from here on, which shows as partitions that answer nothing.

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from time import monotonic, time
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +21,10 @@ RECORDS = Counter("attune_kafka_records", "Records read and handed on", ["topic"
 LAG = Gauge("attune_kafka_lag", "Records between the last one handed on and the end", ["topic", "partition"])
 STALLED = Gauge("attune_kafka_stalled", "1 while a partition answers nothing", ["topic", "partition"])
 
-URGENT_S = 0.02
+URGENT_S = 0.01
 """Ends are asked for this often at most while records wait for them."""
+ANSWER_S = 0.004
+"""An answer about ends is looked for this often."""
 CENSUS_S = 1.0
 """Lag and silence are looked at this often."""
 
@@ -210,5 +212,6 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         if count >= busy or (merged is not None and len(merged) >= busy):
             self._awake = None
         else:
-            due = 0.002 if waiting and self._ends.asking() else self._config.poll_s
+            # The parts of a process are called at the same moments, so that one question about ends serves all of them.
+            due = ANSWER_S if waiting and self._ends.asking() else self._config.poll_s - time() % self._config.poll_s
             self._awake = datetime.now(UTC) + timedelta(seconds=due)

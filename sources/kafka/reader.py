@@ -1,6 +1,6 @@
 """Read one partition of several topics with one librdkafka consumer, and hand its records on as columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -83,19 +83,18 @@ class Reader:
         messages = self.consumer.consume(limit, timeout=0)
         reads: list[Read] = []
         heard: set[str] = set()
-        for topic, group in groupby(messages, Message.topic):
-            run = list(group)
-            if not any(map(Message.error, run)):
-                reads.extend(self._columns(topic or "", run))
-                continue
+        for topic, run in _by_topic(messages).items():
+            errors = [message for message in run if _is_event(message)]
             # In their order: an end or a loss that counted before the records in front of it would drop them.
-            for is_event, part in groupby(run, _is_event):
+            parts: Iterable[tuple[bool, Iterable[Message]]] = groupby(run, _is_event)
+            if all(map(_is_end, errors)):
+                # There is an end for each answer that had a topic's last record; behind all records it counts as well.
+                parts = [(False, [message for message in run if not _is_event(message)]), (True, errors)]
+            for is_event, part in parts:
                 if not is_event:
-                    reads.extend(self._columns(topic or "", list(part)))
-                    continue
-                answers = [self._event(event) for event in part]
-                if any(answers):
-                    heard.add(topic or "")
+                    reads.extend(self._columns(topic, list(part)))
+                elif sum(map(self._event, part)):
+                    heard.add(topic)
         heard.update(read.topic for read in reads)
         if self._heard:
             noted, self._heard[:] = list(self._heard), []
@@ -142,7 +141,8 @@ class Reader:
         n = len(run)
         offset = np.fromiter(map(Message.offset, run), np.int64, n)
         # A record without a timestamp has -1; a sender's own may be anything.
-        record_ts = np.clip(np.fromiter([ts for _, ts in map(Message.timestamp, run)], np.int64, n), 0, MAX_TS)
+        record_ts = np.fromiter([ts for _, ts in map(Message.timestamp, run)], np.int64, n)
+        record_ts = np.minimum(np.maximum(record_ts, 0), MAX_TS)
         state.reached = int(offset[-1]) + 1
         yield Read(topic, list(map(Message.value, run)), record_ts, offset, sum(map(len, run)))
 
@@ -195,5 +195,18 @@ class Reader:
         self._committing = None
 
 
+def _by_topic(messages: list[Message]) -> dict[str, list[Message]]:
+    """Return the messages of each topic in their order: those of several topics come in short runs by turns."""
+    found: dict[str, list[Message]] = {}
+    for topic, run in groupby(messages, Message.topic):
+        found.setdefault(topic or "", []).extend(run)
+    return found
+
+
 def _is_event(message: Message) -> bool:
     return message.error() is not None
+
+
+def _is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF
