@@ -31,7 +31,7 @@ from schemas.inbound import (
 Masks = Callable[[list[Any]], list[int]]
 """Tells the masks of events of one type."""
 
-_RUN = 2_048
+_RUN = 4_096
 """Records that are decoded together: their objects stay in the processor's cache until they are columns."""
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""

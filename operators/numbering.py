@@ -24,10 +24,13 @@ class SessionNumbers:
 
     def numbers(self, events: list[Event]) -> Int32s:
         """Return the number of each event's session, of shape (n,)."""
+        if events:
+            tenant = events[0].tenant_id
+            sessions = [event.session_id for event in events if event.tenant_id == tenant]
+            if len(sessions) == len(events):
+                return np.fromiter(map(self._tenant(tenant).__getitem__, sessions), np.int32, len(events))
         tenants = [event.tenant_id for event in events]
         sessions = [event.session_id for event in events]
-        if tenants and tenants.count(tenants[0]) == len(tenants):
-            return np.fromiter(map(self._tenant(tenants[0]).__getitem__, sessions), np.int32, len(events))
         tables = {tenant: self._tenant(tenant) for tenant in set(tenants)}
         pairs = zip(tenants, sessions, strict=True)
         return np.fromiter((tables[tenant][session] for tenant, session in pairs), np.int32, len(events))
