@@ -54,6 +54,11 @@ class Keyed(Columns):
     def __len__(self) -> int:
         return len(self.row_by_key)
 
+    def rows_of(self, keys: list[str]) -> Int64s:
+        """Return the row of each key, -1 where it has none."""
+        get = self.row_by_key.get
+        return np.array([get(key, -1) for key in keys], np.int64)
+
     def add(self, keys: list[str]) -> Int64s:
         """Take a fresh row for each key."""
         rows = []

@@ -74,7 +74,7 @@ class Shard:
         clock = self._clocks.get(chunk.partition, 0)
         judged = Judged(np.zeros(0, np.int64), np.zeros(0, np.int64))
         if len(chunk):
-            rows = np.fromiter((self.sessions.row_by_key.get(key, -1) for key in chunk.sessions), np.int64)
+            rows = self.sessions.rows_of(chunk.sessions)
             early, late = in_time(chunk, self._watermarks(rows), clock, self.config)
             accepted = ~(early | late)
             judged = Judged(np.flatnonzero(early), np.flatnonzero(late))

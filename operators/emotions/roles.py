@@ -5,8 +5,9 @@ close behind: an event of a count with none like it before it in its time, a sin
 worth telling. Such an event is put by; the matcher sees it only when another asks for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ class Roles:
         """The rules of which several events are on their way, whatever comes between: of them the matcher sees all."""
         self.masks: list[int] = []
         self._codes: dict[int, int] = {}
+        self._turned: list[dict[int, int]] = [{} for _ in self.turns]
+        self._looked_back: dict[int, int] = {}
         self._roles: list[_Role] = []
         self._tables()
 
@@ -110,10 +113,7 @@ class Roles:
 
     def turned(self, which: int, code: Int64s, does: Flags) -> Int64s:
         """Return the numbers of masks once it is known whether their events turn."""
-        bit, entry = self.turns[which]
-        distinct, place = np.unique(code, return_inverse=True)
-        bare = [self.masks[i] & ~bit for i in distinct.tolist()]
-        return np.where(does, self.codes([mask | entry.bit for mask in bare])[place], self.codes(bare)[place])
+        return self._once_known(self._turned[which], code * 2 + does, partial(self._of_turn, which))
 
     def looked_back(self, code: Int64s, holds: list[Flags], elsewhere: Flags) -> Int64s:
         """Return the numbers of masks once it is known what holds of the past.
@@ -123,8 +123,22 @@ class Roles:
         mixed = code
         for flags in (*holds, elsewhere):
             mixed = mixed * 2 + flags
-        distinct, place = np.unique(mixed, return_inverse=True)
-        return self.codes([self._seen(number) for number in distinct.tolist()])[place]
+        return self._once_known(self._looked_back, mixed, self._seen)
+
+    def _once_known(self, known: dict[int, int], mixed: Int64s, mask_of: Callable[[int], int]) -> Int64s:
+        """Return the number of the mask that is meant by each of ``mixed``, which ``known`` remembers."""
+        numbers = mixed.tolist()
+        try:
+            return np.array([known[number] for number in numbers], np.int64)
+        except KeyError:
+            new = [number for number in dict.fromkeys(numbers) if number not in known]
+            known.update(zip(new, self.codes([mask_of(number) for number in new]).tolist(), strict=True))
+            return np.array([known[number] for number in numbers], np.int64)
+
+    def _of_turn(self, which: int, mixed: int) -> int:
+        bit, entry = self.turns[which]
+        mask = self.masks[mixed >> 1] & ~bit
+        return mask | entry.bit if mixed & 1 else mask
 
     def _seen(self, mixed: int) -> int:
         mask = self.masks[mixed >> len(self.past) + 1]

@@ -51,7 +51,7 @@ class Sessions(Keyed):
 
     def rows(self, chunk: Chunk, places: Int64s) -> Int64s:
         """Return the row of each of the chunk's sessions; those without an accepted event get -1 if they have none."""
-        rows = np.fromiter((self.row_by_key.get(key, -1) for key in chunk.sessions), np.int64, len(chunk.sessions))
+        rows = self.rows_of(chunk.sessions)
         if (rows < 0).any() and len(places):
             session, ts = chunk.session[places], chunk.ts[places]
             used = np.zeros(len(rows), np.bool_)

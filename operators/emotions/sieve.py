@@ -4,6 +4,7 @@ Within a chunk an event depends on its visitor's event before alone: sorted by v
 each visitor's first what was kept of him. What is let through carries what the matcher has missed and needs.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -230,7 +231,7 @@ class Sieve:
         watched.code[mine] = roles.looked_back(
             code,
             [
-                holds if entry.kind == "returned" else np.isin(came, self._numbers(list(entry.pages)))
+                holds if entry.kind == "returned" else self._is_one_of(came, entry.pages)
                 for _, entry in roles.past
             ],
             elsewhere,
@@ -238,6 +239,12 @@ class Sieve:
         back = moved[returns]
         pairs = zip(to[returns].tolist(), since[returns].tolist(), strict=True)
         return dict(zip(watched.at[mine[at[back]]].tolist(), pairs, strict=True))
+
+    def _is_one_of(self, came: UInt64s, pages: Iterable[str]) -> Flags:
+        found = np.zeros(len(came), np.bool_)
+        for number in self._numbers(list(pages)):  # one or two: `np.isin` is for many
+            found |= came == number
+        return found
 
     def _numbers(self, values: list[Any]) -> UInt64s:
         """Return a number for each value, the same everywhere."""
@@ -322,10 +329,12 @@ class Sieve:
             for i in np.flatnonzero(until >= before).tolist():
                 began = table.armed[row[i], which] if since[i] < 0 else _began(watched.events[item[since[i]]])
                 out[i] = (*out.get(i, ()), (which, began))
+            armed = due[last] < NEVER
+            changed = np.where(armed, source[last] >= 0, table.due[row[last], which] < NEVER)
             table.due[row[last], which] = due[last]
-            kept = last[(due[last] == NEVER) | (source[last] >= 0)]
-            ends = zip(item[source[kept]].tolist(), (due[kept] < NEVER).tolist(), strict=True)
-            table.armed[row[kept], which] = objects([_began(watched.events[i]) if armed else None for i, armed in ends])
+            kept = last[changed]
+            ends = zip(item[source[kept]].tolist(), armed[changed].tolist(), strict=True)
+            table.armed[row[kept], which] = objects([_began(watched.events[i]) if yes else None for i, yes in ends])
         return out
 
 
@@ -357,6 +366,8 @@ def _text(value: Any) -> str:
 
 def _highest_before(first: Flags, ts: Int64s, known: Int64s) -> Int64s:
     """Return the highest time before each element of its run, and of what was known of the run."""
+    if first.all():
+        return known
     run = np.cumsum(first)
     low = int(ts.min())
     span = int(ts.max()) - low + 1
