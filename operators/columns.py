@@ -155,6 +155,12 @@ def unpack(packed: bytes) -> tuple[Any, dict[str, Column]]:
     return meta, columns
 
 
+def meta_of(packed: bytes) -> Any:
+    """Return the ``meta`` of what was packed, by a release that may have written columns otherwise."""
+    (size,) = struct.unpack_from("<I", packed)
+    return msgspec.msgpack.decode(packed[4 : 4 + size])[0]
+
+
 def _narrowed(column: Column) -> tuple[Column, int, int, int]:
     """Return a column in few bytes, and its lowest number, its highest, and what stands for 2 (0: it is as it was).
 

@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from operators.anomalies.detector import Detector
 from operators.chunk import Chunk
-from operators.columns import Column, Flags, Int64s, pack, unpack
+from operators.columns import Column, Flags, Int64s, meta_of, pack, unpack
 from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.engagement import Scorer
 from operators.lateness import in_time, next_tick
@@ -17,10 +17,10 @@ from operators.polls import Polls
 from operators.presence import LONG_AGO
 from operators.rows import NO_START, Sessions, Users
 from operators.settle import Closed, settle
+from operators.snapshot import check
 from operators.span import Span
 from operators.waiting import Events, Waiting, as_columns
 from operators.watch import NOBODY, Watch
-from schemas.errors import TerminalError
 
 SNAPSHOT_VERSION = 3
 MOST_TICKS = 200_000
@@ -229,18 +229,14 @@ class Shard:
     def restore(
         cls, config: WindowConfig, scorer: Scorer, packed: bytes, shards: int = 1, detector: Detector | None = None
     ) -> "Shard":
-        """Return the shard that a snapshot was taken of."""
+        """Return the shard that a snapshot was taken of.
+
+        Raises:
+            TerminalError: the snapshot is another release's, or of another number of shards.
+        """
+        meta = meta_of(packed)
+        check("sessions", meta["version"], meta["shards"], reads=SNAPSHOT_VERSION, wants=shards)
         meta, columns = unpack(packed)
-        if meta["version"] != SNAPSHOT_VERSION:
-            raise TerminalError(
-                f"The recovery store holds state of version {meta['version']}; this release reads {SNAPSHOT_VERSION}. "
-                "Finish with the release that wrote it, or start with an empty recovery folder."
-            )
-        if meta["shards"] != shards:
-            raise TerminalError(
-                f"The recovery store was made with window.shards = {meta['shards']}, got {shards}: sessions would be "
-                f"in two places. Set it to {meta['shards']}, or start with an empty recovery folder."
-            )
         shard = cls(config, scorer, detector)
         keys = meta["keys"]
         shard.sessions = Sessions(max(16, len(keys)))

@@ -18,7 +18,7 @@ from operators.chat.phrases import Phrases
 from operators.chat.question import Reader
 from operators.chat.records import decision, handoff
 from operators.chat.routing import Facts, Route, Used, facts_of, route
-from operators.chat.state import Conversation, Remembered, pack, unpack
+from operators.chat.state import SNAPSHOTS, Conversation, Remembered
 from operators.config import NEVER
 from operators.records import plain
 from schemas.inbound import MAX_TS, ChatAnswer, HandoffResolved
@@ -219,7 +219,7 @@ class Answers:
 
     def snapshot(self, shards: int = 1) -> bytes:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with."""
-        return pack(
+        return SNAPSHOTS.pack(
             Remembered(
                 shards=shards,
                 clocks=self._clocks,
@@ -238,7 +238,7 @@ class Answers:
         Raises:
             TerminalError: the snapshot is another release's, or of another number of shards.
         """
-        found = unpack(packed, shards)
+        found = SNAPSHOTS.unpack(packed, shards)
         answers = cls(config, phrases)
         answers._clocks, answers._swept = found.clocks, found.swept
         answers._now = max(found.clocks.values(), default=0)

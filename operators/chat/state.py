@@ -6,7 +6,7 @@ import msgspec
 
 from operators.chat.calibration import Tally
 from operators.chat.limits import Counts
-from schemas.errors import TerminalError
+from operators.snapshot import Snapshots
 
 SNAPSHOT_VERSION: Final = 1
 
@@ -41,36 +41,4 @@ class Remembered(msgspec.Struct):
     seen: dict[int, bytes] = msgspec.field(default_factory=dict)
 
 
-class _Version(msgspec.Struct):
-    version: int
-    shards: int
-
-
-_decode = msgspec.msgpack.Decoder(Remembered).decode
-_decode_version = msgspec.msgpack.Decoder(_Version).decode
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def pack(remembered: Remembered) -> bytes:
-    """Pack the state; the same events give the same bytes."""
-    return _encode(remembered)
-
-
-def unpack(packed: bytes, shards: int) -> Remembered:
-    """Return the packed state.
-
-    Raises:
-        TerminalError: it was written by another release, or with another number of shards.
-    """
-    found = _decode_version(packed)
-    if found.version != SNAPSHOT_VERSION:
-        raise TerminalError(
-            f"The recovery store holds chat state of version {found.version}; this release reads {SNAPSHOT_VERSION}. "
-            "Finish with the release that wrote it, or start with an empty recovery folder."
-        )
-    if found.shards != shards:
-        raise TerminalError(
-            f"The recovery store was made with {found.shards} shards of chat answers, got {shards}: conversations "
-            f"would be in two places. Set it to {found.shards}, or start with an empty recovery folder."
-        )
-    return _decode(packed)
+SNAPSHOTS: Final = Snapshots(Remembered, "chat", SNAPSHOT_VERSION)

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from operators import columns
 from operators.chunk import Chunk, Reply
-from operators.columns import Flags, Int64s
+from operators.columns import Flags, Int64s, pack, unpack
 from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.emotions.alarms import Alarms
 from operators.emotions.course import AT_EVENT, NEVER_ENDED, Course, Place, Stream, parts, session_key
@@ -24,7 +23,7 @@ from operators.emotions.records import emotion, observed
 from operators.emotions.rules import Rules
 from operators.emotions.sessions import Boundary, Sessions, Turn
 from operators.emotions.sieve import Batch, Pass, Sieve
-from operators.emotions.state import Remembered, pack, unpack
+from operators.emotions.state import SNAPSHOTS, Remembered
 from operators.emotions.table import Visitors
 from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
@@ -356,12 +355,12 @@ class Diagnosis:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with."""
         sessions = self._sessions
         rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
-        return pack(
+        return SNAPSHOTS.pack(
             Remembered(
                 shards=shards,
                 rules=self._rules.digest,
                 keys=[sessions.keys[row] for row in rows.tolist()],
-                columns=columns.pack({}, sessions.columns(rows)),
+                columns=pack({}, sessions.columns(rows)),
                 visitors=self._table.packed(rows),
                 clocks={partition: stream.clock for partition, stream in self._streams.items()},
                 swept={partition: stream.swept for partition, stream in self._streams.items()},
@@ -379,11 +378,11 @@ class Diagnosis:
         Raises:
             TerminalError: the snapshot is another release's, or of another number of shards.
         """
-        found = unpack(packed, shards)
+        found = SNAPSHOTS.unpack(packed, shards)
         diagnosis = cls(rules, config)
         sessions = diagnosis._sessions
         rows = sessions.add(found.keys)
-        for name, column in columns.unpack(found.columns)[1].items():
+        for name, column in unpack(found.columns)[1].items():
             getattr(sessions, name)[rows] = column
         for partition, clock in found.clocks.items():
             wanted = Wanted(found.wanted[partition], found.kept[partition])

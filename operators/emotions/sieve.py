@@ -230,10 +230,7 @@ class Sieve:
         table.page[who[last_of_runs(first)]] = page[last_of_runs(first)]
         watched.code[mine] = roles.looked_back(
             code,
-            [
-                holds if entry.kind == "returned" else self._is_one_of(came, entry.pages)
-                for _, entry in roles.past
-            ],
+            [holds if entry.kind == "returned" else self._is_one_of(came, entry.pages) for _, entry in roles.past],
             elsewhere,
         )
         back = moved[returns]

@@ -16,7 +16,7 @@ from operators.interventions.ledger import Ledger
 from operators.interventions.policies import Policy
 from operators.interventions.records import counted, unknown
 from operators.interventions.rules import Rules
-from operators.interventions.state import Known, Recipient, Remembered, Session, pack, room_key, session_key, unpack
+from operators.interventions.state import SNAPSHOTS, Known, Recipient, Remembered, Session, room_key, session_key
 from schemas.inbound import MAX_TS, InterventionApproval, InterventionOutcome
 from schemas.outbound import Anomaly, DeadLetter, Emotion, Record
 
@@ -255,7 +255,7 @@ class Interventions:
 
     def snapshot(self, shards: int = 1) -> bytes:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with."""
-        return pack(
+        return SNAPSHOTS.pack(
             Remembered(
                 shards=shards,
                 clocks=self._clocks,
@@ -277,7 +277,7 @@ class Interventions:
         Raises:
             TerminalError: the snapshot is another release's, or of another number of shards.
         """
-        found = unpack(packed, shards)
+        found = SNAPSHOTS.unpack(packed, shards)
         shard = cls(config, rules, content)
         shard._clocks, shard._swept = found.clocks, found.swept
         shard._rooms, shard._sessions, shard._spent = found.rooms, found.sessions, found.spent

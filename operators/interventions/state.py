@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from schemas.errors import TerminalError
+from operators.snapshot import Snapshots
 from schemas.outbound import Intervention
 
 SNAPSHOT_VERSION: Final = 1
@@ -128,36 +128,4 @@ class Remembered(msgspec.Struct):
     spent: dict[str, dict[int, int]] = msgspec.field(default_factory=dict)
 
 
-class _Version(msgspec.Struct):
-    version: int
-    shards: int
-
-
-_decode = msgspec.msgpack.Decoder(Remembered).decode
-_decode_version = msgspec.msgpack.Decoder(_Version).decode
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def pack(remembered: Remembered) -> bytes:
-    """Pack the state; the same cues give the same bytes."""
-    return _encode(remembered)
-
-
-def unpack(packed: bytes, shards: int) -> Remembered:
-    """Return the packed state.
-
-    Raises:
-        TerminalError: it was written by another release, or with another number of shards.
-    """
-    found = _decode_version(packed)
-    if found.version != SNAPSHOT_VERSION:
-        raise TerminalError(
-            f"The recovery store holds interventions of version {found.version}; this release reads "
-            f"{SNAPSHOT_VERSION}. Finish with the release that wrote it, or start with an empty recovery folder."
-        )
-    if found.shards != shards:
-        raise TerminalError(
-            f"The recovery store was made with {found.shards} shards of interventions, got {shards}: a tenant's would "
-            f"be in two places. Set it to {found.shards}, or start with an empty recovery folder."
-        )
-    return _decode(packed)
+SNAPSHOTS: Final = Snapshots(Remembered, "interventions", SNAPSHOT_VERSION)

@@ -340,10 +340,10 @@ def test_records_fit_the_wire() -> None:
 
 def test_another_number_of_shards_and_another_release_are_refused() -> None:
     packed = Answers(CONFIG, PHRASES).snapshot(4)
-    with pytest.raises(TerminalError, match="made with 4 shards of chat answers, got 2"):
+    with pytest.raises(TerminalError, match=r"holds chat in 4 shards, got window\.shards = 2"):
         Answers.restore(CONFIG, PHRASES, packed, 2)
     other = msgspec.msgpack.decode(packed) | {"version": 99}
-    with pytest.raises(TerminalError, match="chat state of version 99; this release reads 1"):
+    with pytest.raises(TerminalError, match="chat of version 99; this release reads 1"):
         Answers.restore(CONFIG, PHRASES, msgspec.msgpack.encode(other), 4)
 
 

@@ -334,7 +334,7 @@ def test_what_waits_for_a_score_that_never_comes_is_freed_at_last() -> None:
 
 def test_a_snapshot_of_another_release_or_number_of_shards_is_refused() -> None:
     of = shard()
-    with pytest.raises(TerminalError, match="made with 2 shards of interventions, got 3"):
+    with pytest.raises(TerminalError, match=r"holds interventions in 2 shards, got window\.shards = 3"):
         Interventions.restore(of.config, RULES, CONTENT, of.snapshot(2), 3)
     other = of.snapshot().replace(b"\xa7version\x01", b"\xa7version\x07")
     with pytest.raises(TerminalError, match="version 7; this release reads 1"):

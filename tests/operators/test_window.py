@@ -1,7 +1,9 @@
 """The window against the reference: any log, cut anyhow, over any number of shards, killed and restored anywhere."""
 
+import struct
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,5 +158,12 @@ def test_other_trees_forget_the_baselines_and_nothing_else() -> None:
 def test_another_number_of_shards_is_refused() -> None:
     scorer = Scorer(ScoreConfig())
     packed = Shard(WindowConfig(), scorer).snapshot(4)
-    with pytest.raises(TerminalError, match=r"window\.shards = 4, got 2"):
+    with pytest.raises(TerminalError, match=r"in 4 shards, got window\.shards = 2"):
         Shard.restore(WindowConfig(), scorer, packed, 2)
+
+
+def test_what_another_release_packed_is_refused_before_its_columns_are_read() -> None:
+    scorer = Scorer(ScoreConfig())
+    head = msgspec.msgpack.encode([{"version": 2, "shards": 1}, [("session.due", "<i8", [0])]])
+    with pytest.raises(TerminalError, match="sessions of version 2; this release reads 3"):
+        Shard.restore(WindowConfig(), scorer, struct.pack("<I", len(head)) + head)
