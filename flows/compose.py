@@ -186,6 +186,7 @@ class _House:
             verify=tokens.verify if tokens else None,
             revoked=Revoked(section.revoked),
             write=_Outcomes(self.settings) if tokens else None,
+            receipts=servers.receipts(section),
             pages=self._handout(),
         )
         gateway.start()
