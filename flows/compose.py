@@ -201,8 +201,8 @@ class _House:
         if not self._hand_out:
             return {}
         name, key = next(iter(section.keys.items()))
-        signing = servers.token_key(name, key)
-        return {handout.PATH: handout.Handout(signing, section.issuer, section.audience, self._hand_out)}
+        what = (servers.token_key(name, key), section.issuer, section.audience, self._hand_out)
+        return {handout.PATH: handout.Handout(*what, section.origins)}
 
     def metrics(self) -> None:
         """Answer scrapes; each process of a cluster on the port after the one before it."""
