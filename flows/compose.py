@@ -15,6 +15,7 @@ from bytewax.outputs import Sink
 from flows import conductor, fanout, metrics
 from flows.engine import Placement
 from flows.settings import Settings, convert, servers
+from flows.settings.advice import unproven
 from flows.settings.tenants import CurrentTenants
 from flows.stoppable import Stoppable
 from flows.tenants import TenantsWatcher
@@ -180,6 +181,8 @@ class _House:
         tokens = servers.tokens(section)
         if tokens is None:
             _log.warning("websocket gateway: no gateway.keys: whoever is on this machine sees all tenants")
+        for each in unproven(self.settings):
+            _log.warning("websocket gateway: what it offers is not known after a restart", why=each)
         gateway = Gateway(
             servers.gateway_config(section),
             ready=self._ready,

@@ -16,6 +16,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from flows.cli import app
 from flows.local.kafka import mock_kafka
+from flows.settings import SettingsError, load
+from flows.settings.advice import unproven
+from flows.settings.servers import receipts
+from flows.settings.show import as_toml
 from schemas.inbound import AnyEvent, InterventionOutcome
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS, OUTCOMES, TELEMETRY
 from sinks.kafka import KafkaSinkConfig, produce_raw
@@ -174,6 +178,21 @@ def test_a_token_needs_a_key_and_sense(tmp_path: Path, monkeypatch: pytest.Monke
         done = made(settings, *options)
         assert (done.exit_code, says in done.stderr, done.stdout) == (1, True, ""), done.stderr
         assert SECRET not in done.stderr
+
+
+def test_a_gateway_without_a_secret_that_outlasts_it_is_told() -> None:
+    public = {"ATTUNE_GATEWAY__KEYS__NEW__ALGORITHM": "ES256", "ATTUNE_GATEWAY__KEYS__NEW__FILE": "new.pem"}
+    secret = "x" * 32
+    assert len(unproven(load(None, public))) == 1
+    assert unproven(load(None, {})) == []
+    assert unproven(load(None, public | {"ATTUNE_GATEWAY__KEYS__OLD__SECRET": secret})) == []
+    settings = load(None, public | {"ATTUNE_GATEWAY__RECEIPT_SECRET": secret})
+    assert unproven(settings) == []
+    place = ("t", "s", "ann", "i")
+    assert receipts(settings.gateway).holds(receipts(settings.gateway).write(*place, 1), *place, 2)
+    assert secret not in as_toml(settings)
+    with pytest.raises(SettingsError, match=r"gateway\.receipt_secret"):
+        load(None, {"ATTUNE_GATEWAY__RECEIPT_SECRET": "short"})
 
 
 def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:
