@@ -12,7 +12,7 @@ NAMES = {
     "detection": "scoring and finding anomalies, a session and tick, when many are due at once",
     "latency": "an event into a real Kafka to the record at a websocket client",
     "gateway": "deliveries to thousands of websocket clients, one that never reads, many that reconnect",
-    "beacon": "a rage click at the collector to help_chat at its page, in the demo",
+    "beacon": "a rage click to help_chat at its page's socket and, in Chromium, on its screen, in the demo",
     "reaction": "an event into a real Kafka to the intervention about it on the output topic",
     "answers": "chat answers through confidence and routing, by script and by length",
     "interventions": "emotions and scores through the governor and the ledger",

@@ -1,9 +1,6 @@
 // Tells Attune how a page is used, and shows what it answers. No dependencies; see docs/collector.md.
-//
-//   attune.start({ collector, key, session, user })
-//
-// It sends which element was used, where and how long, and never what is written in it. It sends nothing at all for
-// those who ask not to be tracked.
+// It sends which element was used, where and how long, never what is written in it, and nothing for those who ask
+// not to be tracked.
 (() => {
   const FLUSH_MS = 1000;
   const BATCH = 20; // events; also keeps a batch below the 64 KiB that a beacon may have
@@ -14,13 +11,15 @@
   let config = null;
   let queue = [];
   let sending = null; // the batch under way
+  let eager = false; // what waits behind it is urgent
   let held = []; // clicks in the queue whose effect is not known yet: what came after them waits too
   let offset; // what the collector adds to our clock
   let failures = 0;
   let timer = 0;
-  let pause = 0; // until when the collector is left alone
+  let pause = 0; // for the collector, until then
   let place = "";
-  let count = 0;
+  let count = 0; // of all events
+  let beaconed = 0; // how many there were when the last beacon went
   const run = crypto.getRandomValues(new Uint32Array(2)).join("-");
   const undo = [];
 
@@ -32,6 +31,9 @@
       undo.push(() => target.removeEventListener(name, listener, { capture: true }));
     }
   };
+  const warn = (...said) => console.warn("attune:", ...said);
+  // Browsers don't say which.
+  const missed = (server) => warn(`no answer from ${server}: is it away, or ${location.origin} not among its origins?`);
   const backoff = (count) => Math.min(LONGEST_MS, 500 * 2 ** count) * (0.5 + Math.random() / 2);
 
   // ---- what is sent
@@ -41,19 +43,28 @@
     const event = { type: "telemetry." + type, event_id: run + "-" + ++count, at: now(), ...fields };
     queue.push(event);
     while (queue.length > KEPT) queue.shift();
-    if (urgent) release();
-    if (urgent || ready() >= BATCH) flush();
+    if (urgent) hurry();
+    else if (ready() >= BATCH) flush();
     else later(FLUSH_MS);
     return event;
+  }
+
+  // What can't wait goes at once, with a beacon. Nobody confirms that, so the next batch brings it again. It counts
+  // once, since by the offset it gets the same time.
+  function hurry() {
+    held = [];
+    const news = queue.slice(-Math.min(BATCH, count - beaconed));
+    eager = offset === undefined || pause > now() || !navigator.sendBeacon(config.url, body(news));
+    if (eager) return flush();
+    beaconed = count;
+    later(FLUSH_MS);
   }
 
   const pushOnPage = (type, fields, urgent) => push(type, { ...fields, page: page() }, urgent);
   const page = () => (config.page ? config.page() : document.body.dataset.attunePage) || "other";
   const ready = () => (held.length ? Math.max(0, queue.indexOf(held[0])) : queue.length);
-  const body = (events) => {
-    const { session, user } = config;
-    return JSON.stringify({ session_id: session, user_id: user, sent_at: now(), offset_ms: offset, events });
-  };
+  const body = (events) =>
+    JSON.stringify({ session_id: config.session, user_id: config.user, sent_at: now(), offset_ms: offset, events });
 
   async function flush() {
     clearTimeout(timer);
@@ -63,24 +74,26 @@
     if (rest > 0) return later(rest);
     const batch = queue.splice(0, Math.min(BATCH, ready()));
     if (!batch.length) return;
+    eager = false;
     sending = batch;
     let wait = 0;
     try {
-      // Plain text and the key in the address: a request that no browser asks permission for first.
+      // Plain text, the key in the address: no browser asks for permission first.
       const request = { method: "POST", body: body(batch), keepalive: true, credentials: "omit" };
       const answer = await fetch(config.url, request);
       if (answer.ok) offset = (await answer.json()).offset_ms;
       else if (answer.status === 408 || answer.status === 429 || answer.status >= 500)
         wait = Math.max(1000 * answer.headers.get("Retry-After"), backoff(failures));
-      else console.warn("attune: not accepted", answer.status, await answer.text());
+      else warn("not accepted", answer.status, await answer.text());
     } catch {
+      if (!failures) missed(config.collector);
       wait = backoff(failures);
     }
     failures = wait ? failures + 1 : 0;
     pause = now() + wait;
     sending = null;
-    if (wait) queue = batch.concat(queue); // the same events again: the collector stamps them as the first time
-    if (queue.length) later(wait || (ready() < BATCH ? FLUSH_MS : 0));
+    if (wait) queue = batch.concat(queue); // the collector stamps them as the first time
+    if (queue.length) later(wait || (ready() < BATCH && !eager ? FLUSH_MS : 0));
   }
 
   function later(wait) {
@@ -104,7 +117,7 @@
   const ours = (target) => !target?.closest || target.closest("[data-attune-box]");
 
   function view() {
-    // Without query and fragment: a form may have put what was written into them.
+    // A form may have put what was written into query and fragment.
     const here = location.origin + location.pathname;
     if (here + location.hash === place) return;
     place = here + location.hash;
@@ -135,8 +148,7 @@
     on(window, "error unhandledrejection", () => {
       if (!held.length) return;
       Object.assign(held[held.length - 1], { error: true });
-      release();
-      flush();
+      hurry();
     });
     on(document, "pointerdown keydown", () => (pressed = now()));
     on(document, "click", ({ target, isTrusted, clientX: x, clientY: y }) => {
@@ -170,7 +182,7 @@
       if (edge) pushOnPage("exit_intent", { edge }, true);
     });
 
-    // Looked at ten times a second while it moves, and once more when it stands still: that is when it stops dead.
+    // Ten times a second while it moves, and once more when it stands: that is when it stops dead.
     const STEP_S = 0.1;
     let from = null;
     let at = null;
@@ -205,7 +217,7 @@
       const passed = now() - then;
       if (passed < 250) return;
       const moved = scrollY - before;
-      // After a rest the time since is no part of the movement.
+      // A rest is no part of the movement.
       const velocity = (1000 * Math.abs(moved)) / Math.min(passed, 500);
       [then, before] = [now(), scrollY];
       if (!moved) return;
@@ -247,30 +259,34 @@
     let lost = 0;
     const say = (message) => socket?.readyState === 1 && socket.send(JSON.stringify(message));
     const sayAgain = () => said.forEach(say);
-    const acknowledge = (id, outcome) => {
-      const message = { op: "acknowledge", intervention_id: id, outcome };
-      said.set(id + outcome, message);
-      say(message);
-    };
     const heard = {
-      challenge: async () => say({ op: "authenticate", token: await token() }),
-      hello: () => {
+      challenge: async () => {
+        const token = await (config.token.call ? config.token() : config.token);
+        say({ op: "authenticate", token });
+      },
+      hello: ({ session, user }) => {
+        if (session !== config.session || user !== config.user) warn("the token is for", user, "in", session);
         lost = 0;
         sayAgain();
       },
       acknowledged: (message) => said.delete(message.intervention_id + message.outcome),
-      error: ({ code }) => {
-        if (code === "unavailable") setTimeout(sayAgain, 5000);
-        else console.warn("attune:", code);
+      error: (message) => {
+        if (message.code === "unavailable") return setTimeout(sayAgain, 5000);
+        heard.acknowledged(message); // refused for good, if it is about one
+        warn(message.code, message.message);
       },
-      record: ({ record }) => {
+      record: ({ record, receipt }) => {
         if (record.type !== "intervention" || record.status !== "fired" || seen.has(record.id)) return;
         seen.add(record.id);
         if (record.expires_ts && record.expires_ts <= now() + (offset || 0)) return;
-        (config.onIntervention || box)(record, (outcome) => acknowledge(record.id, outcome));
+        const acknowledge = (outcome) => {
+          const message = { op: "acknowledge", intervention_id: record.id, outcome, receipt };
+          said.set(record.id + outcome, message);
+          say(message);
+        };
+        (config.onIntervention || box)(record, acknowledge);
       },
     };
-    const token = async () => (typeof config.token === "function" ? config.token() : config.token);
     const connect = () => {
       if (!config) return;
       socket = new WebSocket(config.gateway.replace(/^http/, "ws").replace(/([^/])(\/ws)?\/?$/, "$1/ws"));
@@ -278,10 +294,12 @@
         const message = JSON.parse(data);
         heard[message.op]?.(message);
       };
-      socket.onclose = ({ code }) => {
-        // Revoked, or too many of this user's. A token that was refused is refused again, unless a new one can be had.
-        const refused = code === 4001 || code === 4002;
-        if (code === 4003 || code === 4029 || (refused && typeof config?.token !== "function")) return;
+      socket.onclose = ({ code, reason }) => {
+        if (!config) return;
+        if (code > 4000) warn(reason);
+        else if (!lost) missed(config.gateway);
+        // Revoked, too many of this user's, or refused without a fresh token to be had.
+        if (code === 4003 || code === 4029 || (/400[12]/.test(code) && !config.token.call)) return;
         setTimeout(connect, backoff(lost++));
       };
     };
@@ -289,7 +307,7 @@
     undo.push(() => socket.close());
   }
 
-  // The plain way to show an intervention: a box in a corner, all of it text. What wants an answer takes the focus.
+  // A box in a corner, all of it text. What wants an answer takes the focus.
   function box(record, acknowledge) {
     const { headline = "", body: text = "", call_to_action: action } = record.content || {};
     const asks = /modal|chat|exit/.test(record.intervention);
@@ -325,7 +343,7 @@
     document.body.append(element);
     if (asks) element.focus();
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches)
-      element.animate([{ opacity: 0, transform: "translateY(1rem)" }, {}], 200);
+      element.animate([{ transform: "translateY(1rem)" }, {}], 200); // readable from its first frame on
     acknowledge("shown");
   }
 
@@ -335,8 +353,8 @@
     if (config || navigator.doNotTrack === "1" || navigator.globalPrivacyControl) return;
     for (const field of ["collector", "key", "session", "user"])
       if (!given[field]) throw new TypeError(`attune.start: expected ${field}`);
-    const stream = given.collector.replace(/\/$/, "") + "/api/telemetry/stream";
-    config = { ...given, url: stream + "?key=" + encodeURIComponent(given.key) };
+    const url = given.collector.replace(/\/$/, "") + "/api/telemetry/stream?key=" + encodeURIComponent(given.key);
+    config = { ...given, url };
     watchPages();
     watchClicks();
     watchPointer();

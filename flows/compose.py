@@ -15,6 +15,7 @@ from bytewax.outputs import Sink
 from flows import conductor, fanout, metrics
 from flows.engine import Placement
 from flows.settings import Settings, convert, servers
+from flows.settings.advice import unproven
 from flows.settings.tenants import CurrentTenants
 from flows.stoppable import Stoppable
 from flows.tenants import TenantsWatcher
@@ -180,12 +181,15 @@ class _House:
         tokens = servers.tokens(section)
         if tokens is None:
             _log.warning("websocket gateway: no gateway.keys: whoever is on this machine sees all tenants")
+        for each in unproven(self.settings):
+            _log.warning("websocket gateway: what it offers is not known after a restart", why=each)
         gateway = Gateway(
             servers.gateway_config(section),
             ready=self._ready,
             verify=tokens.verify if tokens else None,
             revoked=Revoked(section.revoked),
             write=_Outcomes(self.settings) if tokens else None,
+            receipts=servers.receipts(section),
             pages=self._handout(),
         )
         gateway.start()
@@ -200,8 +204,8 @@ class _House:
         if not self._hand_out:
             return {}
         name, key = next(iter(section.keys.items()))
-        signing = servers.token_key(name, key)
-        return {handout.PATH: handout.Handout(signing, section.issuer, section.audience, self._hand_out)}
+        what = (servers.token_key(name, key), section.issuer, section.audience, self._hand_out)
+        return {handout.PATH: handout.Handout(*what, section.origins)}
 
     def metrics(self) -> None:
         """Answer scrapes; each process of a cluster on the port after the one before it."""

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fix_collector",
     "tests.fix_hypothesis",
     "tests.fix_logging",
+    "tests.fix_page",
     "tests.fix_postgres",
     "tests.fix_skips",
     "tests.fix_views",

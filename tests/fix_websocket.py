@@ -21,6 +21,7 @@ from sinks.websocket.config import GatewayConfig
 from sinks.websocket.gateway import Gateway, always_ready
 from sinks.websocket.pages import Answer, Readiness
 from sinks.websocket.principal import Principal
+from sinks.websocket.receipts import Receipts
 from sinks.websocket.revoked import Revoked
 from sinks.websocket.tokens import Tokens, read_key, sign
 
@@ -219,11 +220,14 @@ def start_gateway() -> Iterator[StartGateway]:
         verify: Verify | None = None,
         revoked: Revoked | None = None,
         write: Written | None = None,
+        receipts: Receipts | None = None,
         pages: dict[str, Answer] | None = None,
         **settings: Any,
     ) -> Running:
         config = GatewayConfig(**{"port": 0, "close_timeout_s": 5.0, **settings})
-        gateway = Gateway(config, ready=ready, verify=verify, revoked=revoked, write=write, pages=pages)
+        gateway = Gateway(
+            config, ready=ready, verify=verify, revoked=revoked, write=write, receipts=receipts, pages=pages
+        )
         gateway.start()
         started.append(Running(gateway))
         return started[-1]

@@ -21,17 +21,17 @@ def check(config: ConfigOption = None) -> None:
     Example: attune config check --config attune.toml
     """
     from flows.settings import load, servers
-    from flows.settings.advice import insecurities, unanswered
+    from flows.settings.advice import insecurities, unanswered, unproven
 
     settings = load(config)
     servers.check(settings)
     risks = insecurities(settings)
     for risk in risks:
         say(f"warning: INSECURE: {risk}")
-    unused = unanswered(settings)
-    for each in unused:
+    weak = [*unanswered(settings), *unproven(settings)]
+    for each in weak:
         say(f"warning: {each}")
-    typer.echo(f"the settings are valid ({settings.environment}, {len(risks) + len(unused)} warnings)")
+    typer.echo(f"the settings are valid ({settings.environment}, {len(risks) + len(weak)} warnings)")
 
 
 @group.command()

@@ -40,6 +40,21 @@ def unanswered(settings: Settings) -> list[str]:
     ]
 
 
+def unproven(settings: Settings) -> list[str]:
+    """Return what clients can't prove to a gateway after its restart: no secret is there that outlasts it.
+
+    >>> unproven(Settings())
+    []
+    """
+    gateway = settings.gateway
+    if not gateway.keys or gateway.receipt_secret or any(key.algorithm == "HS256" for key in gateway.keys.values()):
+        return []
+    return [
+        "gateway.receipt_secret is not set, and no key is a secret: what pages acknowledge after a restart, or to"
+        " another gateway, is refused"
+    ]
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches the host.
 

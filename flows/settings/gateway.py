@@ -27,8 +27,9 @@ class TokenKey(Section):
 class Gateway(Section):
     """The websocket gateway, its tokens and limits, the dashboard's page and the health checks.
 
-    ``keys`` by their ``kid``; without one nobody is authenticated. ``lookback_s``: how far back `attune run gateway`
-    begins to read, so that its first subscribers find something.
+    ``keys`` by their ``kid``; without one nobody is authenticated. ``receipt_secret``: by it a gateway knows what was
+    offered to a client before a restart, or by another gateway; without it the secrets among ``keys`` do.
+    ``lookback_s``: how far back `attune run gateway` begins to read, so that its first subscribers find something.
     """
 
     host: Host = "127.0.0.1"
@@ -42,6 +43,7 @@ class Gateway(Section):
     issuer: Annotated[str, Field(min_length=1, max_length=255)] = "attune"
     audience: Annotated[str, Field(min_length=1, max_length=255)] = "attune-gateway"
     keys: dict[str, TokenKey] = Field(default_factory=dict)
+    receipt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
     revoked: Path | None = None
     lookback_s: Annotated[Number, Field(ge=0, le=86_400)] = 600.0
     idle_after_s: Seconds = 60.0

@@ -21,6 +21,7 @@ from sinks.postgres import PostgresConfig
 from sinks.websocket.access import check_exposure, networks
 from sinks.websocket.config import GatewayConfig
 from sinks.websocket.limits import Limits
+from sinks.websocket.receipts import Receipts
 from sinks.websocket.revoked import Revoked
 from sinks.websocket.tokens import Key, Tokens, read_key
 from sources.collector.config import TOPICS as COLLECTED
@@ -113,6 +114,18 @@ def tokens(gateway: Gateway) -> Tokens | None:
         return None
     keys = [token_key(name, key) for name, key in gateway.keys.items()]
     return Tokens(keys, gateway.issuer, gateway.audience)
+
+
+def receipts(gateway: Gateway) -> Receipts:
+    """Return what proves which interventions were offered: after a restart too, if there is any secret.
+
+    Raises:
+        ConfigError: a key can't be used.
+    """
+    if gateway.receipt_secret is not None:
+        return Receipts([gateway.receipt_secret.get_secret_value().encode()])
+    keys = [token_key(name, key) for name, key in gateway.keys.items() if key.algorithm == "HS256"]
+    return Receipts([key.verifying for key in keys])
 
 
 def collector_config(settings: Settings) -> CollectorConfig:

@@ -1,6 +1,7 @@
 """What was fired, held out or waits for approval: when it expires, what became of it, and how the score moved."""
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
 
@@ -14,6 +15,9 @@ from operators.interventions.records import counted, unknown
 from operators.interventions.state import AFTER, BEFORE, Known, session_key
 from schemas.inbound import InterventionOutcome
 from schemas.outbound import DeadLetter, Intervention, Record
+
+OUTCOMES_KNOWN: Final = 100_000
+"""Outcomes of one intervention that are known; of a room with more people a repeat may count again."""
 
 _OUTCOMES: Final = Counter("attune_intervention_outcomes_total", "Outcomes that came back", ["intervention", "outcome"])
 _EFFECTS: Final = Counter("attune_intervention_effects_total", "Effects measured", ["intervention", "holdout"])
@@ -132,7 +136,10 @@ class Ledger:
             return [unknown(answer, "an intervention that was fired", "one that was held out: nothing was shown")]
         if not known.held_out and known.status != "fired":
             return [unknown(answer, "an intervention that was fired", f"one that is {known.status}")]
-        _OUTCOMES.labels(known.intervention, event.outcome).inc()
+        if (first := _first_told(known, event)) is None:
+            _OUTCOMES.labels(known.intervention, event.outcome).inc()
+        else:
+            event = replace(event, ts=first)
         told: list[Record] = [records.outcome(event, known)]
         if event.outcome == "converted" and not known.converted:
             known.converted = True
@@ -155,6 +162,21 @@ class Ledger:
             self.waits[key] = {tick: idents for tick, idents in left.items() if idents}
             if not self.waits[key]:
                 del self.waits[key]
+
+
+def _first_told(known: Known, event: InterventionOutcome) -> int | None:
+    """Return the time that this outcome was told with before, and remember it if it was not.
+
+    A gateway that was restarted tells again what a client says again, with a time of its own; what it is about is the
+    same, so its record must be the same.
+    """
+    number = int.from_bytes(blake2b(event.event_id.encode(), digest_size=8).digest())
+    if known.told is None:
+        known.told = {}
+    first = known.told.get(number)
+    if first is None and len(known.told) < OUTCOMES_KNOWN:
+        known.told[number] = event.ts
+    return first
 
 
 def _hear(known: Known, which: int, score: float | None) -> None:

@@ -57,6 +57,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
     waits. ``partition`` is that of its session. ``tick`` is the one whose score it is measured from; ``before`` and
     ``after`` are the scores that have come (``heard``). ``effects``: effect records so far. ``decided``: the
     approval that decided, as event and time. ``room`` is what the session as a whole is kept by, where it is for that.
+    ``told``: the time that each outcome was first told with, by the number of its event.
     """
 
     status: str
@@ -78,6 +79,7 @@ class Known(msgspec.Struct, array_like=True, gc=False):
     shown_for_ms: int = 0
     pending: Intervention | None = None
     room: str = ""
+    told: dict[int, int] | None = None
 
     @classmethod
     def of(cls, record: Intervention, partition: int, tick: int, shown_for_ms: int = 0, room: str = "") -> "Known":

@@ -122,7 +122,7 @@ def check_origin(request: Request, peer: str, allowed: frozenset[str], *, behind
         if "Authorization" not in request.headers and (behind_proxy or not is_loopback(peer)):
             raise RefusedError(403, "Expected an origin, or a token in the header.\n")
     elif origin not in allowed:
-        raise RefusedError(403, "This origin may not connect.\n")
+        raise RefusedError(403, "Pages of this origin may not connect: gateway.origins does not name it.\n")
 
 
 def identify(request: Request, verify: Verify | None) -> Principal | None:

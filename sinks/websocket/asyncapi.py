@@ -33,12 +33,13 @@ CLOSE_CODES: Final = {
 }
 
 RECORD: Final = {
-    "description": "A record of a channel, byte for byte what is on its topic. Clients get no offset.",
+    "description": "A record of a channel, byte for byte what is on its topic. Clients get a receipt and no offset.",
     "type": "object",
     "properties": {
         "op": {"const": "record"},
         "channel": {"enum": list(CHANNELS)},
         "offset": {"type": "integer", "minimum": 1},
+        "receipt": {"type": "string", "description": "To be given back with what the client acknowledges."},
         "record": {"type": "object", "description": "One of schemas/json/outbound.", "required": ["type", "id", "ts"]},
     },
     "required": ["op", "channel", "record"],

@@ -55,10 +55,10 @@ def wrap(channel: str, offset: int, payload: bytes) -> bytes:
     return b'%s,"offset":%d,"record":%s}' % (_heads[channel], offset, payload)
 
 
-def wrap_plain(channel: str, payload: bytes) -> bytes:
-    """Return the same without an offset: a client's page is told nothing about how much others get.
+def wrap_offer(channel: str, receipt: str, payload: bytes) -> bytes:
+    """Return the same without an offset: a client's page is told nothing about how much others get; with a receipt.
 
-    >>> wrap_plain("interventions", b'{}')
-    b'{"op":"record","channel":"interventions","record":{}}'
+    >>> wrap_offer("interventions", "7.ab", b'{}')
+    b'{"op":"record","channel":"interventions","receipt":"7.ab","record":{}}'
     """
-    return b'%s,"record":%s}' % (_heads[channel], payload)
+    return b'%s,"receipt":"%s","record":%s}' % (_heads[channel], receipt.encode(), payload)

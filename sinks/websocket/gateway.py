@@ -17,6 +17,7 @@ from sinks.websocket.config import GatewayConfig
 from sinks.websocket.handover import HandOver
 from sinks.websocket.hub import Hub, Report
 from sinks.websocket.pages import OK, Answer, Pages, Readiness
+from sinks.websocket.receipts import Receipts
 from sinks.websocket.recorder import Recorder, Write
 from sinks.websocket.revoked import Revoked
 from sinks.websocket.server import Port
@@ -55,7 +56,8 @@ class Gateway:
 
     ``ready`` tells ``/health/ready`` what works, ``verify`` whose a token is (None: nobody is authenticated); both are
     called on the gateway's thread and must not block. ``write`` writes outcomes of interventions down, and is called on
-    a thread of its own. ``pages`` are further paths of plain HTTP.
+    a thread of its own. ``receipts`` must be made of the same secrets wherever clients of this gateway may go on.
+    ``pages`` are further paths of plain HTTP.
 
     Raises:
         ConfigError: the address, the origins and the authentication don't go together, or the dashboard is missing.
@@ -69,13 +71,14 @@ class Gateway:
         verify: Verify | None = None,
         revoked: Revoked | None = None,
         write: Write | None = None,
+        receipts: Receipts | None = None,
         pages: Mapping[str, Answer] | None = None,
     ) -> None:
         self._config = config = config or GatewayConfig()
         authenticated = verify is not None
         check_exposure(config.host, config.origins, authenticated=authenticated, behind_proxy=config.behind_proxy)
         self._ready = ready
-        self._hub = Hub(config.limits, secrets.token_hex(8), verify)
+        self._hub = Hub(config.limits, secrets.token_hex(8), verify, receipts)
         plain = Pages(config.dashboard, self._readiness, lambda: self._hub.subscribers, pages)
         self._server = Port(config, self._hub, plain, verify, revoked or Revoked(None), self._record)
         self._recorder = Recorder(write, self._written) if write is not None else None

@@ -22,19 +22,30 @@ class Handout:
     """Answers ``PATH`` with a token for the role, tenant (the first by default), session and user of the query.
 
     Only for this machine, in the gateway's own name (a foreign one that resolves here has another ``Host``), and for
-    its own page or a program: browsers say where a request comes from.
+    its own page, a program, or pages of ``origins``: browsers say where a request comes from.
     """
 
-    def __init__(self, key: Key, issuer: str, audience: str, tenants: tuple[str, ...]) -> None:
+    def __init__(
+        self, key: Key, issuer: str, audience: str, tenants: tuple[str, ...], origins: tuple[str, ...] = ()
+    ) -> None:
         self._key = key
         self._issuer = issuer
         self._audience = audience
         self._tenants = tenants
+        self._origins = frozenset(origins)
 
     def __call__(self, request: Request, peer: str, hosts: frozenset[str]) -> Response:
         """Answer a request."""
-        if not _from_here(request, peer, hosts):
+        origins = request.headers.get_all("Origin")
+        known = len(origins) == 1 and origins[0] in self._origins
+        if not _on_this_machine(request, peer, hosts) or not (known or _is_own(request, hosts)):
             return plain(403, "Tokens are for this machine alone.\n")
+        response = self._answer(request)
+        if known:
+            response.headers.update({"Access-Control-Allow-Origin": origins[0], "Vary": "Origin"})
+        return response
+
+    def _answer(self, request: Request) -> Response:
         try:
             asked = dict(parse_qsl(request.path.partition("?")[2], max_num_fields=len(FIELDS)))
         except ValueError:  # too many
@@ -65,17 +76,18 @@ class Handout:
         return sign(self._key, claims)
 
 
-def _from_here(request: Request, peer: str, hosts: frozenset[str]) -> bool:
-    headers = request.headers
+def _is_own(request: Request, hosts: frozenset[str]) -> bool:
+    """Return whether a request is the own page's or a program's."""
     try:
-        host, origin = headers.get("Host"), headers.get("Origin")
-        site = headers.get("Sec-Fetch-Site", "none")
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site", "none")
     except MultipleValuesError:
         return False
-    return (
-        is_loopback(peer)
-        and host in hosts
-        and origin in (None, *(f"http://{name}" for name in hosts))
-        and site in ("none", "same-origin")
-        and not any(name in headers for name in FORWARDED)
-    )
+    return origin in (None, *(f"http://{name}" for name in hosts)) and site in ("none", "same-origin")
+
+
+def _on_this_machine(request: Request, peer: str, hosts: frozenset[str]) -> bool:
+    try:
+        host = request.headers.get("Host")
+    except MultipleValuesError:
+        return False
+    return is_loopback(peer) and host in hosts and not any(name in request.headers for name in FORWARDED)

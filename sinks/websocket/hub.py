@@ -25,6 +25,7 @@ from sinks.websocket.history import History
 from sinks.websocket.limits import Limits
 from sinks.websocket.outbox import Offer
 from sinks.websocket.principal import CLIENT_CHANNEL, Principal
+from sinks.websocket.receipts import Receipts
 from sinks.websocket.replies import (
     PROTOCOL,
     Acknowledged,
@@ -80,10 +81,17 @@ class Report(NamedTuple):
 class Hub:
     """Routes records to clients. ``run`` names this run of the gateway: offsets compare only within one.
 
-    ``verify`` tells whose a fresh token is; without it nobody is authenticated.
+    ``verify`` tells whose a fresh token is; without it nobody is authenticated. ``receipts`` are those of all gateways
+    whose clients may come here.
     """
 
-    def __init__(self, limits: Limits | None = None, run: str = "", verify: Verify | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        run: str = "",
+        verify: Verify | None = None,
+        receipts: Receipts | None = None,
+    ) -> None:
         self._limits = limits or Limits()
         self._run = run
         self._verify = verify
@@ -91,7 +99,7 @@ class Hub:
         self._by_user: Tally[tuple[str | None, str]] = Tally()
         self._audiences = Audiences()
         self._history = History(self._limits)
-        self._offers = offers.Offers(self._limits.offers)
+        self._offers = offers.Offers(self._limits.offers, receipts)
         self._reports: list[Report] = []
         self._awake: dict[Client, None] = {}
         self._sent: Tally[str] = Tally()
@@ -158,8 +166,8 @@ class Hub:
                     self._subscribe(client, wish, now)
                 case Unsubscribe(channels):
                     self._unsubscribe(client, channels)
-                case Acknowledge(intervention_id, outcome):
-                    self._acknowledge(client, intervention_id, outcome, now)
+                case Acknowledge() as said:
+                    self._acknowledge(client, said, now)
                 case Authenticate(token):
                     self._renew(client, token)
                 case Ping():
@@ -234,7 +242,7 @@ class Hub:
     def delivered(self, client: Client, offered: list[str], now: float) -> None:
         """Note that a client's socket has taken these interventions."""
         for intervention_id in offered:
-            if self._offers.tell(client.principal, intervention_id, "delivered"):
+            if self._offers.delivered(client.principal, intervention_id):
                 event = offers.event(client.principal, intervention_id, "delivered", ms(now))
                 self._reports.append(Report(event, None))
 
@@ -250,10 +258,11 @@ class Hub:
         client = report.client
         if client is None or client not in self._clients or client.close:
             return
+        about = (report.event.intervention_id, report.event.outcome)
         if well:
-            self._reply(client, Acknowledged(report.event.intervention_id, report.event.outcome))
+            self._reply(client, Acknowledged(*about))
         else:
-            self._reply(client, Error(FaultCode.UNAVAILABLE, "the outcome could not be written now"))
+            self._reply(client, Error(FaultCode.UNAVAILABLE, "the outcome could not be written now", *about))
 
     def _subscribe(self, client: Client, wish: Subscribe, now: float) -> None:
         who = client.principal
@@ -277,17 +286,18 @@ class Hub:
         self._audiences.leave(client, channels)
         self._reply(client, Unsubscribed(channels))
 
-    def _acknowledge(self, client: Client, intervention_id: str, outcome: str, now: float) -> None:
+    def _acknowledge(self, client: Client, said: Acknowledge, now: float) -> None:
         if not client.is_page:
-            raise FaultError(FaultCode.FORBIDDEN, "expected a client: others acknowledge nothing")
-        told = self._offers.tell(client.principal, intervention_id, outcome)
+            raise FaultError(FaultCode.FORBIDDEN, "expected a client: others acknowledge nothing", said)
+        about = (said.intervention_id, said.outcome)
+        told = self._offers.tell(client.principal, *about, said.receipt, ms(now))
         if told is None:
-            raise FaultError(FaultCode.UNKNOWN_INTERVENTION, "expected an intervention that is meant for this client")
+            why = "expected an intervention that was offered to this client; after a restart, with its receipt"
+            raise FaultError(FaultCode.UNKNOWN_INTERVENTION, why, said)
         if told:
-            event = offers.event(client.principal, intervention_id, outcome, ms(now))
-            self._reports.append(Report(event, client))
+            self._reports.append(Report(offers.event(client.principal, *about, ms(now)), client))
         else:
-            self._reply(client, Acknowledged(intervention_id, outcome))
+            self._reply(client, Acknowledged(*about))
 
     def _renew(self, client: Client, token: str) -> None:
         """Let a client stay for as long as its fresh token holds."""
@@ -303,7 +313,8 @@ class Hub:
         self._reply(client, Authenticated(_expiry(who)))
 
     def _refuse(self, client: Client, fault: FaultError) -> None:
-        self._reply(client, Error(fault.code, fault.message))
+        about = (fault.about.intervention_id, fault.about.outcome) if fault.about else ()
+        self._reply(client, Error(fault.code, fault.message, *about))
         client.faults += 1
         if client.faults >= self._limits.faults:
             self._drop(client, "faults", Close(codes.POLICY_VIOLATION, "too many bad messages", at_once=False))

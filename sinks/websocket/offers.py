@@ -9,9 +9,10 @@ import msgspec
 
 from schemas.batches import Records
 from schemas.inbound import InterventionOutcome
-from sinks.websocket.envelope import framed, wrap_plain
+from sinks.websocket.envelope import framed, wrap_offer
 from sinks.websocket.outbox import Offer
 from sinks.websocket.principal import CLIENT_CHANNEL, Principal
+from sinks.websocket.receipts import Receipts
 
 ORGANISER: Final = "organiser"
 """To whom no client is: what is for him is told to dashboards alone."""
@@ -65,17 +66,40 @@ class _Known:
     told: set[tuple[str, str]] = field(default_factory=set)
 
 
+@dataclass(slots=True)
+class _Tenant:
+    """What is remembered of one tenant, oldest first; ``size`` counts interventions and what was told of them."""
+
+    known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+    by_session: dict[str, dict[str, _Known]] = field(default_factory=dict)
+    size: int = 0
+
+    def forget(self, name: str) -> int:
+        """Forget an intervention; returns by how much less is remembered."""
+        gone = self.known.pop(name)
+        of_session = self.by_session[gone.session]
+        del of_session[name]
+        if not of_session:
+            del self.by_session[gone.session]
+        size = 1 + len(gone.told)
+        self.size -= size
+        return size
+
+
 class Offers:
     """The interventions that clients may get, bounded: of more than ``at_most`` the oldest are forgotten.
 
-    What was told of them counts, too. Times are milliseconds since 1970 UTC.
+    What was told of them counts, too. Only a tenant that has more than an equal share loses any: however much is
+    offered in one, the others keep theirs. Times are milliseconds since 1970 UTC.
     """
 
-    def __init__(self, at_most: int) -> None:
+    def __init__(self, at_most: int, receipts: Receipts | None = None) -> None:
         self._at_most = at_most
-        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
-        self._by_session: dict[tuple[str, str], dict[str, _Known]] = {}
+        self._receipts = receipts or Receipts()
+        self._tenants: dict[str, _Tenant] = {}
         self._size = 0
+        self._greedy = ""
+        """A tenant that had more than its share when somebody had to give way."""
 
     @property
     def size(self) -> int:
@@ -93,7 +117,7 @@ class Offers:
             return None
         tenant, session, name = records.tenants[i], records.sessions[i], records.ids[i]
         revision = records.revisions[i] if records.revisions else 0
-        before = self._known.get((tenant, name))
+        before = self._find(tenant, name)
         if before is not None and before.revision >= revision:
             return None  # a repeat after a restart
         if before is not None and head.status != "fired":
@@ -102,43 +126,62 @@ class Offers:
         if head.status != "fired" or head.for_organisers:
             return None
         until = head.expires_ts if head.expires_ts is not None else records.ts[i] + WAITS_MS
-        offer = Offer(name, framed(wrap_plain(CLIENT_CHANNEL, records.payloads[i])))
+        receipt = self._receipts.write(tenant, session, head.user_id, name, records.ts[i])
+        offer = Offer(name, framed(wrap_offer(CLIENT_CHANNEL, receipt, records.payloads[i])))
         self._remember(tenant, name, _Known(session, head.user_id, until, revision, offer))
         return (offer, head.user_id) if until > now_ms else None
 
     def waiting(self, who: Principal, now_ms: int) -> list[Offer]:
         """Return what this client has neither acknowledged nor missed, oldest first."""
-        if who.tenant is None or who.session is None:
+        tenant = self._tenants.get(who.tenant or "")
+        if tenant is None or who.session is None:
             return []
         return [
             known.offer
-            for known in self._by_session.get((who.tenant, who.session), {}).values()
+            for known in tenant.by_session.get(who.session, {}).values()
             if known.offer is not None
             and known.user in (None, who.user)
             and known.until_ms > now_ms
             and not any((who.user, outcome) in known.told for outcome in SEEN)
         ]
 
-    def tell(self, who: Principal, intervention_id: str, outcome: str) -> bool | None:
-        """Note what became of an intervention; False: that was known, None: it is not meant for this client.
+    def delivered(self, who: Principal, intervention_id: str) -> bool:
+        """Note that a client's socket has taken what was offered to it; False: that was known."""
+        if who.tenant is None or who.session is None:
+            return False
+        known = self._find(who.tenant, intervention_id)
+        # What was forgotten on the way was offered all the same.
+        return known is None or self._add(who.tenant, known, (who.user, "delivered"))
 
-        One that is not known here (any more) must at least be of the client's own session, whose path its id begins
-        with. The flow, which knows them all, decides on the rest.
+    def tell(
+        self, who: Principal, intervention_id: str, outcome: str, receipt: str | None = None, now_ms: int = 0
+    ) -> bool | None:
+        """Note what became of an intervention; False: that was known, None: it was not offered to this client.
+
+        What this gateway does not know (any more) was offered by another, or before a restart, if the receipt says so.
         """
         if who.tenant is None or who.session is None:
             return None
-        known = self._known.get((who.tenant, intervention_id))
+        known = self._find(who.tenant, intervention_id)
         if known is None:
-            return True if intervention_id.startswith(_path(who.tenant, who.session)) else None
+            for user in (who.user, None):
+                place = (who.tenant, who.session, user, intervention_id)
+                if receipt is not None and self._receipts.holds(receipt, *place, now_ms):
+                    # So that saying it again is answered here. Its record may still come, and is newer than this.
+                    known = _Known(who.session, user, 0, -1, None, {(who.user, outcome)})
+                    self._remember(who.tenant, intervention_id, known)
+                    return True
+            return None
         if known.session != who.session or known.user not in (None, who.user):
             return None
-        return self._add(known, (who.user, outcome))
+        return self._add(who.tenant, known, (who.user, outcome))
 
     def untell(self, event: InterventionOutcome) -> None:
         """Forget that an outcome was told: it could not be written."""
-        known = self._known.get((event.tenant_id, event.intervention_id))
+        known = self._find(event.tenant_id, event.intervention_id)
         if known is not None and (event.user_id, event.outcome) in known.told:
             known.told.remove((event.user_id, event.outcome))
+            self._tenants[event.tenant_id].size -= 1
             self._size -= 1
 
     def _note(self, tenant: str, payload: bytes) -> None:
@@ -146,35 +189,49 @@ class Offers:
             head = _outcomes.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        known = self._known.get((tenant, head.intervention_id))
+        known = self._find(tenant, head.intervention_id)
         if known is not None:
-            self._add(known, (head.user_id, head.outcome))
+            self._add(tenant, known, (head.user_id, head.outcome))
 
-    def _add(self, known: _Known, told: tuple[str, str]) -> bool:
+    def _find(self, tenant: str, name: str) -> _Known | None:
+        found = self._tenants.get(tenant)
+        return found.known.get(name) if found else None
+
+    def _add(self, tenant: str, known: _Known, told: tuple[str, str]) -> bool:
         if told in known.told:
             return False
         known.told.add(told)
-        self._size += 1
-        self._shrink()
+        self._grow(tenant, 1)
         return True
 
     def _remember(self, tenant: str, name: str, known: _Known) -> None:
-        if before := self._known.pop((tenant, name), None):
+        found = self._tenants.setdefault(tenant, _Tenant())
+        if before := found.known.get(name):
             known.told = before.told
-            self._size -= 1
-        self._known[tenant, name] = known
-        self._by_session.setdefault((tenant, known.session), {})[name] = known
-        self._size += 1
-        self._shrink()
+            self._size -= found.forget(name)
+        found.known[name] = known
+        found.by_session.setdefault(known.session, {})[name] = known
+        self._grow(tenant, 1 + len(known.told))
 
-    def _shrink(self) -> None:
+    def _grow(self, tenant: str, by: int) -> None:
+        """Count more of a tenant, and let go of as much as there is too much."""
+        self._tenants[tenant].size += by
+        self._size += by
         while self._size > self._at_most:
-            (tenant, name), gone = self._known.popitem(last=False)
-            self._size -= 1 + len(gone.told)
-            of_session = self._by_session[tenant, gone.session]
-            del of_session[name]
-            if not of_session:
-                del self._by_session[tenant, gone.session]
+            giving = self._giving_way(tenant)
+            found = self._tenants[giving]
+            self._size -= found.forget(next(iter(found.known)))
+            if not found.known:
+                del self._tenants[giving]
+
+    def _giving_way(self, tenant: str) -> str:
+        """Return a tenant with more than its share: the one that just got more, or one known for it, or the largest."""
+        share = self._at_most / len(self._tenants)
+        for name in (tenant, self._greedy):
+            if name in self._tenants and self._tenants[name].size > share:
+                return name
+        self._greedy = max(self._tenants, key=lambda name: self._tenants[name].size)
+        return self._greedy
 
 
 def event(who: Principal, intervention_id: str, outcome: str, ts: int) -> InterventionOutcome:
@@ -194,12 +251,3 @@ def event(who: Principal, intervention_id: str, outcome: str, ts: int) -> Interv
         },
         InterventionOutcome,
     )
-
-
-def _path(tenant: str, session: str) -> str:
-    """Return how the ids of a session's records begin."""
-    return f"{_escaped(tenant)}/{_escaped(session)}/"
-
-
-def _escaped(name: str) -> str:
-    return name.replace("%", "%25").replace("/", "%2F")

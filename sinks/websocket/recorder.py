@@ -15,7 +15,7 @@ from sinks.websocket.hub import Report
 log = structlog.get_logger(__name__)
 
 Write = Callable[[Sequence[InterventionOutcome]], None]
-"""Writes outcomes down; returns when that is certain. Called on one thread, and again after an ``AttuneError``."""
+"""Writes outcomes down; returns when that is certain. Called on one thread, and again after whatever it raises."""
 Done = Callable[[Sequence[Report], bool], None]
 """Is told which reports were written (True) or could not be."""
 
@@ -24,13 +24,16 @@ AT_ONCE: Final = 1_000
 RETRY_S: Final = 1.0
 
 OUTCOMES = Counter("attune_websocket_outcomes", "Outcomes of interventions, by what became of them.", ["result"])
+FAULTS = Counter("attune_websocket_outcome_faults", "Failed attempts to write outcomes: away, or unexpected.", ["kind"])
 
 
 class Recorder:
     """A bounded queue in front of ``write``. ``put`` never waits.
 
     What a client waits for is told to it and not tried again, since the client may; what nobody waits for is tried
-    until it is written, and lost only when more than ``at_most`` wait or the process ends.
+    until it is written, and lost only when more than ``at_most`` wait or the process ends. After a failure that nobody
+    expected outcomes are written one by one, and the one that failed goes to the end: if it is at fault, it holds up no
+    other.
     """
 
     def __init__(self, write: Write, done: Done, at_most: int = AT_MOST) -> None:
@@ -41,11 +44,14 @@ class Recorder:
         self._waiting: deque[Report] = deque()
         self._stopping = threading.Event()
         self._fault = ""
+        self._at_once = AT_ONCE
         self._thread = threading.Thread(target=self._run, name="attune-outcomes", daemon=True)
 
     @property
     def fault(self) -> str:
         """Why the last attempt failed; empty when all is well."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            return "the thread that writes them has ended"
         return self._fault
 
     def start(self) -> None:
@@ -74,31 +80,52 @@ class Recorder:
 
     def _run(self) -> None:
         while reports := self._next():
-            try:
-                self._write([report.event for report in reports])
-            except AttuneError as error:
-                self._failed(reports, str(error))
-                if self._stopping.wait(RETRY_S):
-                    return
-                continue
-            self._fault = ""
-            OUTCOMES.labels("written").inc(len(reports))
-            self._done(reports, True)
+            if not self._attempt(reports) and self._stopping.wait(RETRY_S):
+                return
+
+    def _attempt(self, reports: list[Report]) -> bool:
+        """Write reports down, and tell what became of them; whatever goes wrong, this thread goes on."""
+        try:
+            self._write([report.event for report in reports])
+        except AttuneError as error:
+            FAULTS.labels("away").inc()
+            self._failed(reports, str(error))
+            return False
+        except Exception as error:  # noqa: BLE001 - told with its traceback by _failed
+            FAULTS.labels("unexpected").inc()
+            self._at_once = 1
+            self._failed(reports, f"unexpected {type(error).__name__}", last=len(reports) == 1, trace=True)
+            return False
+        self._fault = ""
+        self._at_once = min(AT_ONCE, 2 * self._at_once)
+        OUTCOMES.labels("written").inc(len(reports))
+        self._tell(reports, well=True)
+        return True
 
     def _next(self) -> list[Report]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._stopping.is_set())
-            count = min(AT_ONCE, len(self._waiting))
+            count = min(self._at_once, len(self._waiting))
             return [self._waiting.popleft() for _ in range(count)]
 
-    def _failed(self, reports: list[Report], fault: str) -> None:
+    def _failed(self, reports: list[Report], fault: str, *, last: bool = False, trace: bool = False) -> None:
+        """Keep what nobody waits for: in front, or behind what came since (``last``)."""
         if fault != self._fault:
-            log.error("outcomes of interventions can't be written", fault=fault)
+            log.error("outcomes of interventions can't be written", fault=fault, exc_info=trace)
         self._fault = fault
         again = [report for report in reports if report.client is None]
         with self._changed:
             room = max(0, self._at_most - len(self._waiting))
-            self._waiting.extendleft(reversed(again[:room]))
+            if last:
+                self._waiting.extend(again[:room])
+            else:
+                self._waiting.extendleft(reversed(again[:room]))
         lost = [*(report for report in reports if report.client is not None), *again[room:]]
         OUTCOMES.labels("refused").inc(len(lost))
-        self._done(lost, False)
+        self._tell(lost, well=False)
+
+    def _tell(self, reports: list[Report], *, well: bool) -> None:
+        try:
+            self._done(reports, well)
+        except Exception:  # whoever waits for it says it again
+            log.exception("what became of outcomes could not be told", count=len(reports))

@@ -82,11 +82,13 @@ class Pong(Reply, frozen=True):
     """The answer to ping."""
 
 
-class Error(Reply, frozen=True):
-    """The answer to a message that was not taken."""
+class Error(Reply, frozen=True, omit_defaults=True):
+    """The answer to a message that was not taken; to an acknowledgement with what that was about."""
 
     code: FaultCode
     message: str
+    intervention_id: str | None = None
+    outcome: str | None = None
 
 
 AnyReply = Challenge | Hello | Authenticated | Subscribed | Unsubscribed | Acknowledged | Pong | Error

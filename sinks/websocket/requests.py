@@ -49,10 +49,14 @@ class Unsubscribe(Request, frozen=True):
 
 
 class Acknowledge(Request, frozen=True):
-    """Tells what became of an intervention on the client's screen."""
+    """Tells what became of an intervention on the client's screen.
+
+    The receipt is the one that came with it: a gateway that was restarted, or another one, knows it by that.
+    """
 
     intervention_id: Annotated[str, Meta(min_length=1, max_length=1024)]
     outcome: Literal["shown", "clicked", "dismissed"]
+    receipt: Annotated[str, Meta(max_length=64)] | None = None
 
 
 class Ping(Request, frozen=True):
@@ -76,12 +80,16 @@ class FaultCode(StrEnum):
 
 
 class FaultError(Exception):
-    """A client's message can't be taken; becomes an ``Error`` and counts against the client."""
+    """A client's message can't be taken; becomes an ``Error`` and counts against the client.
 
-    def __init__(self, code: FaultCode, message: str) -> None:
+    ``about`` is the acknowledgement that it answers, if it answers one.
+    """
+
+    def __init__(self, code: FaultCode, message: str, about: Acknowledge | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.about = about
 
 
 _decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)

@@ -141,7 +141,9 @@ class Paths:
         if origin is None:
             return Response(status_code=204, headers=SAFETY | {"Allow": "POST, OPTIONS"})
         if origin not in allowed_origins(self._config, key_name(request)):
-            response = _refusal(refused(403, "foreign_origin", "Pages of this origin may not send here."))
+            response = _refusal(
+                refused(403, "foreign_origin", "Pages of this origin may not send here: no key's origins name it.")
+            )
             response.headers["Vary"] = "Origin"
             return response
         allowed = {

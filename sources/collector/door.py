@@ -41,7 +41,9 @@ class Door:
             raise refused(401, "unknown_key", f"Expected a key of this collector in {KEY_HEADER} or ?{KEY_PARAMETER}=.")
         origins = request.headers.getlist("origin")
         if origins and not (len(origins) == 1 and origins[0] in key.origins):
-            raise refused(403, "foreign_origin", "Pages of this origin may not use this key.")
+            raise refused(
+                403, "foreign_origin", "Pages of this origin may not use this key: its origins do not name it."
+            )
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise refused(415, "compressed", "Expected a body that is not compressed.")
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -22,7 +22,7 @@ _AT: Final[Schema] = {
 _REFUSALS: Final = {
     "400": "The body is no JSON.",
     "401": "The key is missing or unknown.",
-    "403": "Pages of this origin may not use this key.",
+    "403": "Pages of this origin may not use this key: its origins do not name it.",
     "408": "The body came too slowly.",
     "413": "The body is too large.",
     "415": "The body is compressed, or of another media type.",

@@ -78,6 +78,28 @@ def test_the_demo_opens_on_the_dashboard(tmp_path: Path, port: int, tab: Tab, ph
         assert tab.complaints == []
 
 
+def test_a_page_of_another_origin_sees_help_when_it_is_clicked_in_anger(
+    tmp_path: Path, port: int, tab: Tab, examples: str
+) -> None:
+    """As a page's author does it: the page in docs/examples, served from somewhere else, named in gateway.origins."""
+    tmp_path.chmod(0o755)
+    page = tab.page
+    with running(["demo"], tmp_path, port, ATTUNE_GATEWAY__ORIGINS=examples):
+        told = re.compile(r"^collector +(\S+)/ +\(key (\S+), tenant \S+\)$", re.MULTILINE)
+        wait_until(lambda: bool(told.search((tmp_path / "log").read_text())), "the collector is told")
+        (found,) = told.findall((tmp_path / "log").read_text())
+        with page.expect_response("**/api/telemetry/stream?*"):
+            page.goto(f"{examples}/shop.html?gateway=http://127.0.0.1:{port}&collector={found[0]}&key={found[1]}")
+        for _ in range(3):
+            page.get_by_role("button", name="Buy").click()
+        box = page.locator("[data-attune-box=help_chat]")
+        expect(box).to_be_visible()
+        expect(box).to_contain_text(re.compile(r"\w{3}"))
+        box.get_by_role("button", name="Close").click()
+        expect(box).to_have_count(0)
+        assert tab.complaints == []
+
+
 def test_a_killed_gateway_is_missed_and_nothing_is_missing_after_it(
     tmp_path: Path, port: int, kafka: str, topic: str, tab: Tab, photograph: Photograph
 ) -> None:

@@ -16,6 +16,10 @@ from websockets.sync.client import ClientConnection, connect
 
 from flows.cli import app
 from flows.local.kafka import mock_kafka
+from flows.settings import SettingsError, load
+from flows.settings.advice import unproven
+from flows.settings.servers import receipts
+from flows.settings.show import as_toml
 from schemas.inbound import AnyEvent, InterventionOutcome
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS, OUTCOMES, TELEMETRY
 from sinks.kafka import KafkaSinkConfig, produce_raw
@@ -100,6 +104,16 @@ def told(broker: str, topic: str, enough: int) -> list[AnyEvent]:
     return found
 
 
+def outcomes(broker: str, topic: str, enough: int) -> list[tuple[str, str]]:
+    """Return user and outcome of all outcomes in a topic, which holds nothing else."""
+    events = told(broker, topic, enough)
+    found: list[tuple[str, str]] = [
+        (event.user_id, event.outcome) for event in events if isinstance(event, InterventionOutcome)
+    ]
+    assert len(found) == len(events)
+    return found
+
+
 def test_two_gateways_serve_everything_and_outcomes_come_back(kafka: str, tmp_path: Path) -> None:
     names = {OUTCOMES: f"outcomes.{tmp_path.name}", "attune.engagement.v1": f"engagement.{tmp_path.name}"}
     names |= {"attune.interventions.v1": f"interventions.{tmp_path.name}"}
@@ -113,7 +127,8 @@ def test_two_gateways_serve_everything_and_outcomes_come_back(kafka: str, tmp_pa
     before = ENGAGEMENT | {"id": "t/s/0/engagement/1", "ts": 1}
     produce("attune.engagement.v1", before)
     ident = "t/s/1/intervention/x"
-    fired: dict[str, Any] = {"type": "intervention", "id": ident, "tenant_id": "t", "session_id": "s", "ts": 1}
+    fired: dict[str, Any] = {"type": "intervention", "id": ident, "tenant_id": "t", "session_id": "s"}
+    fired |= {"ts": int(time.time() * 1_000)}
     fired |= {"intervention": "help_chat", "status": "fired", "user_id": "ann", "expires_ts": 1 << 47, "revision": 0}
     dashboard = token(extra)
     ann = token(extra, "--role", "client", "--session", "s", "--user", "ann")
@@ -132,15 +147,22 @@ def test_two_gateways_serve_everything_and_outcomes_come_back(kafka: str, tmp_pa
             assert until(socket, "t/s/0/engagement/1")["record"] == before, "what was there before the start"
         assert read(client)["session"] == "s"
         produce("attune.interventions.v1", fired)
-        for socket in (one, other, client):
+        for socket in (one, other):
             assert until(socket, ident)["record"] == fired
+        offered = until(client, ident)
+        assert offered["record"] == fired
         client.send(json.dumps({"op": "acknowledge", "intervention_id": ident, "outcome": "clicked"}))
         assert read(client)["op"] == "acknowledged"
         # What is confirmed lies in the topic: nothing to wait for.
-        events = told(kafka, names[OUTCOMES], 2)
-    assert all(isinstance(event, InterventionOutcome) for event in events)
-    outcomes = [(e.user_id, e.outcome) for e in events if isinstance(e, InterventionOutcome)]
-    assert outcomes == [("ann", "delivered"), ("ann", "clicked")]
+        assert outcomes(kafka, names[OUTCOMES], 2) == [("ann", "delivered"), ("ann", "clicked")]
+    # One that has not read of the intervention knows by the receipt that it was offered.
+    with gateway(tmp_path, extra | {"ATTUNE_GATEWAY__LOOKBACK_S": "0"}) as third, reading(third, ann) as client:
+        assert read(client)["op"] == "hello"
+        said = {"op": "acknowledge", "intervention_id": ident, "outcome": "dismissed"}
+        for receipt, answer in (({}, "error"), ({"receipt": offered["receipt"]}, "acknowledged")):
+            client.send(json.dumps(said | receipt))
+            assert read(client)["op"] == answer
+        assert outcomes(kafka, names[OUTCOMES], 3)[2:] == [("ann", "dismissed")]
 
 
 def test_a_token_needs_a_key_and_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +178,21 @@ def test_a_token_needs_a_key_and_sense(tmp_path: Path, monkeypatch: pytest.Monke
         done = made(settings, *options)
         assert (done.exit_code, says in done.stderr, done.stdout) == (1, True, ""), done.stderr
         assert SECRET not in done.stderr
+
+
+def test_a_gateway_without_a_secret_that_outlasts_it_is_told() -> None:
+    public = {"ATTUNE_GATEWAY__KEYS__NEW__ALGORITHM": "ES256", "ATTUNE_GATEWAY__KEYS__NEW__FILE": "new.pem"}
+    secret = "x" * 32
+    assert len(unproven(load(None, public))) == 1
+    assert unproven(load(None, {})) == []
+    assert unproven(load(None, public | {"ATTUNE_GATEWAY__KEYS__OLD__SECRET": secret})) == []
+    settings = load(None, public | {"ATTUNE_GATEWAY__RECEIPT_SECRET": secret})
+    assert unproven(settings) == []
+    place = ("t", "s", "ann", "i")
+    assert receipts(settings.gateway).holds(receipts(settings.gateway).write(*place, 1), *place, 2)
+    assert secret not in as_toml(settings)
+    with pytest.raises(SettingsError, match=r"gateway\.receipt_secret"):
+        load(None, {"ATTUNE_GATEWAY__RECEIPT_SECRET": "short"})
 
 
 def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:
@@ -182,12 +219,12 @@ def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:
             assert (fired["intervention"], fired["user_id"], fired["status"]) == ("help_chat", "ann", "fired")
             ann.send(json.dumps({"op": "acknowledge", "intervention_id": fired["id"], "outcome": "shown"}))
             assert read(ann)["op"] == "acknowledged"
-            outcomes: list[dict[str, Any]] = []
-            while len(outcomes) < 2:
+            heard: list[dict[str, Any]] = []
+            while len(heard) < 2:
                 message = read(dashboard)
                 if message["op"] == "record" and message["record"]["type"] == "outcome":
-                    outcomes.append(message["record"])
-            assert [(o["intervention_id"], o["user_id"], o["outcome"]) for o in outcomes] == [
+                    heard.append(message["record"])
+            assert [(o["intervention_id"], o["user_id"], o["outcome"]) for o in heard] == [
                 (fired["id"], "ann", "delivered"),
                 (fired["id"], "ann", "shown"),
             ]

@@ -169,6 +169,16 @@ def test_outcomes_of_what_was_fired_go_on_as_records() -> None:
     assert run(of, [outcome(ID, "delivered", 1_000, "o0")]) == told[:1]  # a repeat has the same id
 
 
+def test_an_outcome_that_is_told_again_with_another_time_is_the_same_record() -> None:
+    of = shard()
+    run(of, [FELT])
+    told = run(of, [outcome(ID, "shown", 1_000, "o0"), outcome(ID, "clicked", 1_500, "o1")])
+    again = [outcome(ID, "shown", 3_000, "o0"), outcome(ID, "clicked", 900, "o1")]
+    assert run(of, again) == told
+    of = Interventions.restore(of.config, RULES, CONTENT, of.snapshot())
+    assert run(of, again) == told, "after a restart, too"
+
+
 @pytest.mark.parametrize(
     "policy, answer, got",
     [

@@ -5,11 +5,13 @@ import pytest
 from sinks.websocket.handout import PATH, TTL_S, Handout
 from tests.fix_websocket import KEY, TOKENS, Running, StartGateway
 
+SHOP = "http://127.0.0.1:8090"
+
 
 @pytest.fixture
 def demo(start_gateway: StartGateway) -> Running:
     """Start a gateway that hands out tokens."""
-    handout = Handout(KEY, "https://issuer.test", "gateway.test", ("first", "second"))
+    handout = Handout(KEY, "https://issuer.test", "gateway.test", ("first", "second"), (SHOP,))
     return start_gateway(verify=TOKENS.verify, pages={PATH: handout})
 
 
@@ -65,6 +67,10 @@ def test_a_tenant_that_is_not_there_is_told_those_that_are(demo: Running) -> Non
         {"X-Forwarded-For": "127.0.0.1"},
         {"Forwarded": "for=127.0.0.1"},
         {"Via": "1.1 proxy"},
+        {"Origin": SHOP, "Host": "evil.example"},
+        {"Origin": SHOP, "X-Forwarded-For": "127.0.0.1"},
+        {"Origin": SHOP + ".evil.example"},
+        {"Origin": f"{SHOP}, {SHOP}"},
     ],
     ids=str,
 )
@@ -79,6 +85,13 @@ def test_the_own_page_gets_one(demo: Running, host: str) -> None:
     name = host.replace("{port}", str(demo.gateway.port))
     headers = {"Host": name, "Origin": f"http://{name}", "Sec-Fetch-Site": "same-origin"}
     assert demo.http(PATH, **headers)[0].status == 200
+
+
+def test_a_page_of_an_origin_that_may_connect_gets_one(demo: Running) -> None:
+    response, body = demo.http(PATH, **{"Origin": SHOP, "Sec-Fetch-Site": "same-site"})
+    assert (response.status, response.getheader("Access-Control-Allow-Origin")) == (200, SHOP)
+    assert TOKENS.verify(body.decode()).tenant == "first"
+    assert demo.http(PATH)[0].getheader("Access-Control-Allow-Origin") is None
 
 
 def test_only_reading_is_allowed_here_too(demo: Running) -> None:

@@ -1,6 +1,7 @@
 """Interventions on their way to clients, and what becomes of them."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,10 +9,9 @@ import pytest
 from schemas.batches import Records
 from schemas.errors import TransientError
 from sinks.websocket.hub import Hub
-from sinks.websocket.limits import Limits
 from sinks.websocket.offers import Offers, event
 from sinks.websocket.principal import Principal
-from sinks.websocket.recorder import Recorder
+from sinks.websocket.receipts import HOLDS_MS, Receipts
 from tests.fix_websocket import TOKENS, Browser, Running, StartGateway, Written, eventually, said, token
 
 NOW = 1_000.0
@@ -20,14 +20,24 @@ BOB = Principal("t", "client", "bob", "s", ("interventions",))
 
 
 def fired(
-    ident: str = "i", user: str | None = None, revision: int = 0, status: str = "fired", pad: int = 0, **more: Any
+    end: str = "i",
+    user: str | None = None,
+    revision: int = 0,
+    status: str = "fired",
+    pad: int = 0,
+    tenant: str = "t",
+    **more: Any,
 ) -> Records:
-    """Return an intervention of the session ``s``; ``ident`` stands at the end of its id."""
-    ident = f"t/s/1/intervention/{ident}"
-    head = {"type": "intervention", "id": ident, "tenant_id": "t", "session_id": "s", "ts": 1_000_000}
+    """Return an intervention of the session ``s``; ``end`` stands at the end of its id."""
+    name = ident(end, tenant)
+    head = {"type": "intervention", "id": name, "tenant_id": tenant, "session_id": "s", "ts": 1_000_000}
     what = {"intervention": "help_chat", "status": status, "user_id": user, "content": {"pad": "x" * pad}, **more}
     payload = json.dumps({**head, **what, "revision": revision}).encode()
-    return Records("intervention", [ident], ["t"], ["s"], [1_000_000], [payload], [revision])
+    return Records("intervention", [name], [tenant], ["s"], [1_000_000], [payload], [revision])
+
+
+def ident(end: str, tenant: str = "t") -> str:
+    return f"{tenant}/s/1/intervention/{end}"
 
 
 def outcome(ident: str, user: str, what: str) -> Records:
@@ -119,10 +129,37 @@ def test_what_is_remembered_is_bounded() -> None:
     for n in range(1_000):
         offers.take(fired(str(n)), 0, 0)
         for who in (ANN, BOB):
-            assert offers.tell(who, f"t/s/1/intervention/{n}", "delivered")
+            assert offers.delivered(who, ident(str(n)))
         assert offers.size <= 100
-    assert len(offers._known) == 33
-    assert sum(map(len, offers._by_session.values())) == 33
+    tenant = offers._tenants["t"]
+    assert (len(tenant.known), tenant.size) == (33, offers.size)
+    assert sum(map(len, tenant.by_session.values())) == 33
+
+
+def test_one_tenant_s_offers_push_out_no_other_s() -> None:
+    offers = Offers(120)
+    for tenant in ("quiet", "small"):
+        for n in range(3):
+            offers.take(fired(str(n), tenant=tenant), 0, 0)
+    for n in range(1_000):
+        offers.take(fired(str(n), tenant="loud"), 0, 0)
+        offers.take(fired(str(n), tenant="louder"), 0, 0)
+        assert offers.size <= 120
+
+    def waiting(tenant: str) -> int:
+        return len(offers.waiting(Principal(tenant, "client", "ann", "s", ("interventions",)), 0))
+
+    assert (waiting("quiet"), waiting("small")) == (3, 3)
+    assert waiting("loud") + waiting("louder") == 114
+    assert waiting("loud") >= 30, "an equal share of all"
+
+
+def test_of_more_tenants_than_there_is_room_for_each_gives_way() -> None:
+    offers = Offers(10)
+    for n in range(50):
+        offers.take(fired("a", tenant=f"t{n}"), 0, 0)
+        offers.take(fired("a", tenant=f"t{n}", revision=1), 0, 0)
+        assert offers.size == sum(tenant.size for tenant in offers._tenants.values()) == min(n + 1, 10)
 
 
 def test_an_event_says_the_same_whenever_it_is_told() -> None:
@@ -135,10 +172,6 @@ def test_an_event_says_the_same_whenever_it_is_told() -> None:
 
 def client_of(running: Running, user: str = "ann", session: str = "s", tenant: str = "t") -> Browser:
     return running.browser(token(tenant, "client", user, session=session))
-
-
-def ident(end: str) -> str:
-    return f"t/s/1/intervention/{end}"
 
 
 def test_delivered_and_acknowledged_over_real_sockets(start_gateway: StartGateway) -> None:
@@ -167,8 +200,73 @@ def test_delivered_and_acknowledged_over_real_sockets(start_gateway: StartGatewa
         assert (reply["op"], reply["code"]) == ("error", "unknown_intervention")
     assert dashboard.ask(op="acknowledge", intervention_id=ident("one"), outcome="shown")["code"] == "forbidden"
     assert ann.ask(op="acknowledge", intervention_id=ident("one"), outcome="converted")["code"] == "bad_message"
-    assert ann.ask(op="acknowledge", intervention_id="t/s/unheard/of", outcome="clicked")["op"] == "acknowledged"
-    assert len(written.events) == 5
+    assert len(written.events) == 4
+
+
+def made_up() -> list[dict[str, Any]]:
+    """Return acknowledgements of what was never offered, with receipts of all kinds."""
+    real = Receipts([b"another secret"]).write("t", "s", "ann", ident("one"), 1_000_000)
+    receipts = [None, "", ".", "1.", "1000000.", real, "x" * 64, "\u0661.ab", f"{1 << 60}.{'0' * 32}", "1.\u00e4"]
+    return [{} if receipt is None else {"receipt": receipt} for receipt in receipts]
+
+
+@pytest.mark.parametrize("receipt", made_up())
+def test_what_was_never_offered_is_not_acknowledged(start_gateway: StartGateway, receipt: dict[str, str]) -> None:
+    written = Written()
+    ann = client_of(start_gateway(verify=TOKENS.verify, write=written))
+    reply = ann.ask(op="acknowledge", intervention_id=ident("one"), outcome="clicked", **receipt)
+    about = {"intervention_id": ident("one"), "outcome": "clicked"}
+    assert reply == {"op": "error", "code": "unknown_intervention", "message": reply["message"], **about}
+    assert ann.ask(op="ping") == {"op": "pong"}
+    assert written.events == []
+
+
+def test_a_receipt_outlasts_the_gateway_and_is_good_for_its_holder_alone(start_gateway: StartGateway) -> None:
+    now = int(time.time() * 1000)
+    before = start_gateway(verify=TOKENS.verify, write=Written(), receipts=Receipts([b"shared by all"]))
+    ann = client_of(before)
+    for end, user, ts in (("one", "ann", now), ("all", None, now), ("old", "ann", now - HOLDS_MS)):
+        records = fired(end, user, expires_ts=1 << 50)
+        records.ts[0] = ts
+        before.gateway.publish(records)
+    said = [ann.read() for _ in range(3)]
+    receipts = {message["record"]["id"]: message["receipt"] for message in said}
+    before.stop()
+
+    written = Written()
+    after = start_gateway(verify=TOKENS.verify, write=written, receipts=Receipts([b"shared by all"]))
+
+    def told(browser: Browser, end: str, receipt: str) -> str:
+        reply = browser.ask(
+            op="acknowledge", intervention_id=ident(end), outcome="shown", receipt=receipts[ident(receipt)]
+        )
+        return str(reply.get("code", reply["op"]))
+
+    ann, bob = client_of(after), client_of(after, "bob")
+    assert [told(ann, "one", "one"), told(ann, "all", "all"), told(ann, "old", "old")] == [
+        *("acknowledged", "acknowledged", "unknown_intervention"),
+    ]
+    assert [told(bob, "one", "one"), told(bob, "all", "all"), told(bob, "one", "all")] == [
+        *("unknown_intervention", "acknowledged", "unknown_intervention"),
+    ]
+    assert told(client_of(after, session="else"), "all", "all") == "unknown_intervention"
+    assert told(client_of(after, tenant="other"), "all", "all") == "unknown_intervention"
+    assert told(ann, "one", "one") == "acknowledged"
+    assert sorted(written.told()) == sorted([
+        *(("ann", "shown", ident(end)) for end in ("all", "one")), ("bob", "shown", ident("all")),
+    ]), "said again, counted once"  # fmt: skip
+
+
+def test_what_another_gateway_offered_is_known_when_its_record_comes() -> None:
+    receipts = Receipts([b"shared by all"])
+    offers = Offers(100, receipts)
+    receipt = receipts.write("t", "s", None, ident("a"), 1_000_000)
+    assert offers.tell(ANN, ident("a"), "shown", receipt, 1_000_000)
+    assert not offers.tell(ANN, ident("a"), "shown", receipt, 1_000_000)
+    offers.take(fired("a"), 0, 1_000_000)
+    assert (offers.waiting(ANN, 0), len(offers.waiting(BOB, 0))) == ([], 1)
+    assert not offers.tell(ANN, ident("a"), "shown")
+    assert offers.size == 2
 
 
 def test_what_a_socket_did_not_take_is_not_delivered(start_gateway: StartGateway) -> None:
@@ -219,25 +317,12 @@ def test_a_gateway_that_stops_writes_what_it_was_told(start_gateway: StartGatewa
     assert written.told() == [("ann", "delivered", ident("one"))]
 
 
-def test_what_waits_to_be_written_is_bounded() -> None:
-    hub, done = Hub(Limits(offers=10_000)), list[tuple[int, bool]]()
-    written = Written()
-    written.fault = TransientError("away")
-    recorder = Recorder(written, lambda reports, well: done.append((len(reports), well)), at_most=50)
-    client = hub.connect(ANN, NOW)
-    hub.delivered(client, [f"t/s/{n}" for n in range(80)], NOW)
-    reports = hub.outcomes()
-    assert len(recorder.put(reports)) == 30
-    recorder.start()
-    eventually(lambda: recorder.fault == "away", "it was tried")
-    written.fault = None
-    eventually(lambda: sum(count for count, well in done if well) == 50, "all are written in the end")
-    recorder.stop(5.0)
-
-
 def test_without_a_place_to_write_acknowledging_is_answered(start_gateway: StartGateway) -> None:
-    ann = client_of(start_gateway(verify=TOKENS.verify))
-    assert ann.ask(op="acknowledge", intervention_id="t/s/1", outcome="shown")["code"] == "unavailable"
+    running = start_gateway(verify=TOKENS.verify)
+    ann = client_of(running)
+    running.gateway.publish(fired("one", "ann", expires_ts=1 << 50))
+    ann.read()
+    assert ann.ask(op="acknowledge", intervention_id=ident("one"), outcome="shown")["code"] == "unavailable"
 
 
 def test_a_client_may_subscribe_to_its_own_again_and_unsubscribe(start_gateway: StartGateway) -> None:

@@ -1,127 +1,23 @@
 """The snippet in a real browser before a real collector and a real Kafka: what is seen, what is sent, what is shown."""
 
 import gzip
-import json
-import queue
-import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it ships no types
-from playwright.sync_api import Browser, Page, sync_playwright
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import Server, ServerConnection, serve
+from playwright.sync_api import Page
 
 from schemas.inbound import AnyEvent
-from sources.collector import Key
 from sources.collector.config import SNIPPET
-from tests.fix_collector import KEY, Collecting
+from tests.fix_collector import Collecting
 from tests.fix_kafka import wait_until
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="optional: no Chromium on this machine")
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-FLAGS += ["--disable-sync", "--disable-quic", "--no-first-run"]
-PAGE = Path(__file__).with_name("attune_page.html")
+from tests.fix_page import Gateway, Visiting, connected, kinds, once, until
 
 
 def test_the_snippet_is_small_as_it_is() -> None:
     assert len(gzip.compress(SNIPPET.read_bytes())) < 6_000
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Shop:
-    """Serves the page. Not by answering in the browser's place: such a page may ask nothing of this machine."""
-
-    def __init__(self) -> None:
-        self.html = b""
-        shop = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200)
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.end_headers()
-                self.wfile.write(shop.html)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def stop(self) -> None:
-        """End it."""
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    shop = Shop()
-    yield shop
-    shop.stop()
-
-
-class Visit:
-    """A page of the shop in a context of its own, and a collector that its origin may send to."""
-
-    def __init__(self, browser: Browser, shop: Shop, collecting: Collecting, given: str = "", **options: Any) -> None:
-        self.context = browser.new_context(viewport={"width": 900, "height": 600}, **options)
-        self.page: Page = self.context.new_page()
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        start = json.dumps({"collector": collecting.collector.url, "key": KEY})
-        self.page.add_init_script(f"window.START = {start}; window.given = {{ {given} }};")
-        shop.html = PAGE.read_bytes().replace(b"SNIPPET", f"{collecting.collector.url}attune.js".encode())
-        self.page.goto(f"{shop.origin}/plans?mail=ann%40example.org")
-
-
-OpenVisit = Callable[..., Visit]
-
-
-@pytest.fixture
-def visit(
-    browser: Browser, shop: Shop, start_collector_at: Callable[..., Collecting], kafka: str
-) -> Iterator[tuple[OpenVisit, Callable[..., Collecting]]]:
-    visits: list[Visit] = []
-
-    def collect(**settings: Any) -> Collecting:
-        return start_collector_at(kafka, keys={KEY: Key("acme", frozenset({shop.origin}))}, **settings)
-
-    def open_visit(collecting: Collecting, given: str = "", **options: Any) -> Visit:
-        visits.append(Visit(browser, shop, collecting, given, **options))
-        return visits[-1]
-
-    yield open_visit, collect
-    for one in visits:
-        one.context.close()
-
-
-Fixture = tuple[OpenVisit, Callable[..., Collecting]]
-
-
-def kinds(records: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [one for one in records if one["type"] == f"telemetry.{kind}"]
 
 
 def check_pages_and_clicks(records: list[dict[str, Any]]) -> None:
@@ -170,8 +66,7 @@ def look_around(page: Page, collecting: Collecting) -> None:
     page.evaluate("attune.cart('view')")
 
 
-@needs_chromium
-def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Fixture) -> None:
+def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Visiting) -> None:
     open_visit, collect = visit
     collecting = collect()
     one = open_visit(collecting)
@@ -187,8 +82,7 @@ def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Fixture) 
     assert b"ann" not in raw
     for message in messages:
         msgspec.json.decode(message.value() or b"", type=AnyEvent)
-    records = sorted(collecting.records(), key=lambda one: one["ts"])
-    assert len({one["event_id"] for one in records}) == len(records)
+    records = sorted(once(collecting.records()), key=lambda one: one["ts"])
     assert {(one["tenant_id"], one["session_id"], one["user_id"]) for one in records} == {("acme", "s1", "u1")}
 
     check_pages_and_clicks(records)
@@ -204,9 +98,8 @@ def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Fixture) 
     assert [said for said in one.complaints if "attune" in said.lower()] == []
 
 
-@needs_chromium
 @pytest.mark.parametrize("wish", ["globalPrivacyControl = true", "doNotTrack = '1'"])
-def test_who_asks_not_to_be_tracked_is_not(visit: Fixture, wish: str) -> None:
+def test_who_asks_not_to_be_tracked_is_not(visit: Visiting, wish: str) -> None:
     open_visit, collect = visit
     collecting = collect()
     name, _, value = wish.partition(" = ")
@@ -222,8 +115,7 @@ def test_who_asks_not_to_be_tracked_is_not(visit: Fixture, wish: str) -> None:
     assert collecting.records() == []
 
 
-@needs_chromium
-def test_what_could_not_be_sent_is_sent_when_the_collector_is_back_and_counts_once(visit: Fixture) -> None:
+def test_what_could_not_be_sent_is_sent_when_the_collector_is_back_and_counts_once(visit: Visiting) -> None:
     open_visit, collect = visit
     collecting = collect()
     one = open_visit(collecting)
@@ -239,68 +131,7 @@ def test_what_could_not_be_sent_is_sent_when_the_collector_is_back_and_counts_on
     assert kinds(records, "search")[0]["ts"] - kinds(records, "cart")[0]["ts"] >= 1_400
 
 
-class Gateway:
-    """Speaks the gateway's protocol with one page: docs/websocket.md."""
-
-    def __init__(self) -> None:
-        self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.connections: list[ServerConnection] = []
-        self.server: Server = serve(self._talk, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self.server.socket.getsockname()[1]}/"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def _talk(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        assert connection.request.path == "/ws"
-        connection.send(json.dumps({"op": "challenge", "within_s": 5.0}))
-        try:
-            for text in connection:
-                message = json.loads(text)
-                self.heard.put(message)
-                if message["op"] == "authenticate":
-                    connection.send(json.dumps({"op": "hello", "protocol": 2, "role": "client"}))
-                    self.connections.append(connection)
-                else:
-                    connection.send(json.dumps(message | {"op": "acknowledged"}))
-        except ConnectionClosed:
-            pass
-
-    def show(self, ident: str, intervention: str, **fields: Any) -> None:
-        """Send an intervention."""
-        content = {"headline": "<img src=x onerror=fail()>", "body": "<b>Can we help?</b>", "call_to_action": "Yes"}
-        record: dict[str, Any] = {"type": "intervention", "id": ident, "intervention": intervention, "status": "fired"}
-        record |= {"content": content, "expires_ts": int(time.time() * 1000) + 60_000} | fields
-        self.connections[-1].send(json.dumps({"op": "record", "channel": "interventions", "record": record}))
-
-    def acknowledged(self) -> tuple[str, str]:
-        """Return what the page says next of an intervention."""
-        message = self.heard.get(timeout=10)
-        assert message["op"] == "acknowledge", message
-        return message["intervention_id"], message["outcome"]
-
-    def stop(self) -> None:
-        """End it."""
-        self.server.shutdown()
-        for connection in self.connections:
-            connection.close()
-        self.thread.join()
-
-
-@pytest.fixture
-def gateway() -> Iterator[Gateway]:
-    gateway = Gateway()
-    yield gateway
-    gateway.stop()
-
-
-def connected(gateway: Gateway, token: str, count: int = 1) -> None:
-    assert gateway.heard.get(timeout=10) == {"op": "authenticate", "token": token}
-    wait_until(lambda: len(gateway.connections) == count, "the greeting", 10)
-
-
-@needs_chromium
-def test_an_intervention_is_shown_as_text_and_what_comes_of_it_is_told(visit: Fixture, gateway: Gateway) -> None:
+def test_an_intervention_is_shown_as_text_and_what_comes_of_it_is_told(visit: Visiting, gateway: Gateway) -> None:
     open_visit, collect = visit
     one = open_visit(collect(), f"gateway: '{gateway.url}', token: 'the-token'")
     page = one.page
@@ -340,17 +171,15 @@ def test_an_intervention_is_shown_as_text_and_what_comes_of_it_is_told(visit: Fi
     assert not any("fail" in said for said in one.complaints)
 
 
-@needs_chromium
 @pytest.mark.parametrize("address", ["ws{}ws", "ws{}", "http{}ws/"])
-def test_the_gateway_may_be_named_as_its_page_or_as_its_socket(visit: Fixture, gateway: Gateway, address: str) -> None:
+def test_the_gateway_may_be_named_as_its_page_or_as_its_socket(visit: Visiting, gateway: Gateway, address: str) -> None:
     open_visit, collect = visit
     open_visit(collect(), f"gateway: '{address.format(gateway.url.removeprefix('http'))}', token: 'the-token'")
     connected(gateway, "the-token")
 
 
-@needs_chromium
 @pytest.mark.parametrize("motion, moving", [("reduce", 0), ("no-preference", 1)])
-def test_reduced_motion_is_honoured(visit: Fixture, gateway: Gateway, motion: str, moving: int) -> None:
+def test_reduced_motion_is_honoured(visit: Visiting, gateway: Gateway, motion: str, moving: int) -> None:
     open_visit, collect = visit
     page = open_visit(collect(), f"gateway: '{gateway.url}', token: () => 'fresh'", reduced_motion=motion).page
     connected(gateway, "fresh")
@@ -363,8 +192,7 @@ def test_reduced_motion_is_honoured(visit: Fixture, gateway: Gateway, motion: st
     assert page.evaluate("window.moved || 0") == moving
 
 
-@needs_chromium
-def test_a_page_may_show_interventions_itself(visit: Fixture, gateway: Gateway) -> None:
+def test_a_page_may_show_interventions_itself(visit: Visiting, gateway: Gateway) -> None:
     open_visit, collect = visit
     show = "onIntervention: (record, acknowledge) => { window.got = record.id; acknowledge('clicked') }"
     page = open_visit(collect(), f"gateway: '{gateway.url}', token: 't', {show}").page
@@ -376,3 +204,17 @@ def test_a_page_may_show_interventions_itself(visit: Fixture, gateway: Gateway) 
     gateway.connections[-1].close(4003)
     page.wait_for_timeout(1_200)
     assert gateway.heard.empty(), "a revoked token is not tried again"
+
+
+def test_what_the_gateway_refuses_is_not_said_again(visit: Visiting, gateway: Gateway) -> None:
+    open_visit, collect = visit
+    one = open_visit(collect(), f"gateway: '{gateway.url}', token: 't'")
+    connected(gateway, "t")
+    gateway.show("i1", "social_toast", receipt="worn-out")
+    gateway.show("i2", "social_toast")
+    assert [gateway.acknowledged() for _ in range(2)] == [("i1", "shown"), ("i2", "shown")]
+    until(one.page, lambda: any("unknown_intervention" in said for said in one.complaints), "it is told")
+    gateway.connections[-1].close(1001)
+    connected(gateway, "t", 2)
+    one.page.wait_for_timeout(300)
+    assert gateway.heard.empty()
