@@ -2,9 +2,11 @@
 
 import multiprocessing
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -62,8 +64,22 @@ def session_id(number: int) -> str:
     return f"session-{number:06d}"
 
 
+class _Ready(NamedTuple):
+    """An event without its time, ``head`` before and ``tail`` behind it; ``troubled`` is the id of one that is."""
+
+    session: int
+    topic: str
+    key: str
+    head: bytes
+    tail: bytes
+    troubled: str | None
+
+
 def send(topics: Topics, plan: Plan, report: Connection) -> None:
-    """Send what is planned, each event stamped when it is handed over, and report what was ``Handed``."""
+    """Send what is planned, each event stamped when it is handed over, and report what was ``Handed``.
+
+    The events are made before the first is sent: the machine is to be busy with what is measured, not with its input.
+    """
     faults: list[KafkaError] = []
 
     def delivered(fault: KafkaError | None, _: Message) -> None:
@@ -84,41 +100,50 @@ def send(topics: Topics, plan: Plan, report: Connection) -> None:
     names = {entry.struct: topics.name(entry.topic) for entry in INBOUND.values()}
     for name in set(names.values()):
         producer.list_topics(name, timeout=FLUSH_S)  # so that the first events don't wait for the brokers' names
-    rng = Random(plan.seed)
-    sessions: list[int] = []
+    ready = list(_ready(plan, names))
     times: list[int] = []
     at: list[float] = []
-    total = int(plan.per_second * plan.seconds)
-    troubled: dict[str, float] = {}
     behind = 0.0
     begin = time.monotonic()
-    while len(at) < total:
-        planned = begin + len(at) / plan.per_second
-        now = time.monotonic()
-        if now < planned:
+    for number, event in enumerate(ready):
+        planned = begin + number / plan.per_second
+        while (now := time.monotonic()) < planned:
             producer.poll(0)
             time.sleep(SLOT_S)
-            continue
         behind = max(behind, now - planned)
-        number = rng.randrange(plan.sessions)
         ts = int(time.time() * 1_000)
-        about = (f"{len(at):x}", "tenant-1", session_id(number), f"u{number}-{rng.randrange(20)}", ts)
+        times.append(ts)
+        at.append(now)
+        producer.produce(event.topic, b"%b%d%b" % (event.head, ts, event.tail), key=event.key)
+    assert producer.flush(FLUSH_S) == 0, "the broker did not take all events in time"
+    assert not faults, faults[0]
+    troubled = {event.troubled: moment for event, moment in zip(ready, at, strict=True) if event.troubled}
+    sessions = np.array([event.session for event in ready], np.int64)
+    report.send(Handed(sessions, np.array(times, np.int64), np.array(at), behind, troubled))
+
+
+def _ready(plan: Plan, names: dict[type[Event], str]) -> Iterator[_Ready]:
+    rng = Random(plan.seed)
+    for count in range(int(plan.per_second * plan.seconds)):
+        number = rng.randrange(plan.sessions)
+        about = (f"{count:x}", "tenant-1", session_id(number), f"u{number}-{rng.randrange(20)}", 0)
         event: Event
-        if plan.troubled and len(at) % plan.troubled == plan.troubled - 1:
-            event = Click(*about[:3], f"new-{about[0]}", ts, element="pay", x=1, y=1, page="other", error=True)
-            troubled[event.event_id] = time.monotonic()
+        is_troubled = bool(plan.troubled) and count % plan.troubled == plan.troubled - 1
+        if is_troubled:
+            event = Click(*about[:3], f"new-{about[0]}", 0, element="pay", x=1, y=1, page="other", error=True)
         elif plan.telemetry and rng.random() < plan.telemetry:
             event = events.visit(rng, dict(zip(events.ABOUT, about, strict=True)))
         else:
             event = events.event(rng, about)
-        line = msgspec.json.encode(event)
-        sessions.append(number)
-        times.append(ts)
-        at.append(time.monotonic())
-        producer.produce(names[type(event)], line, key=f"{event.tenant_id}/{event.session_id}")
-    assert producer.flush(FLUSH_S) == 0, "the broker did not take all events in time"
-    assert not faults, faults[0]
-    report.send(Handed(np.array(sessions, np.int64), np.array(times, np.int64), np.array(at), behind, troubled))
+        head, name, tail = msgspec.json.encode(event).partition(b'"ts":')
+        yield _Ready(
+            number,
+            names[type(event)],
+            f"{event.tenant_id}/{event.session_id}",
+            head + name,
+            tail.removeprefix(b"0"),
+            event.event_id if is_troubled else None,
+        )
 
 
 def sent(topics: Topics, plan: Plan) -> Handed:
