@@ -1,8 +1,10 @@
 """Events in a real Kafka to engagement records, beside a bare consumer of the log and the same events in memory."""
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import bytewax.operators as op
@@ -28,6 +30,7 @@ SESSIONS = 1_000
 DEADLINE_S = 180.0
 EPOCH_S = 10.0
 BATCH = 65_536
+PLAIN, WHOLE = "the same, without emotions", "Kafka, conductor, Kafka"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--rate", type=float, default=1.0, help=f"events a second of each of the {SESSIONS:,} sessions"
     )
+    options.add_argument("--telemetry", type=float, default=0.0, help="the share of events that visitors' pages send")
     options.add_argument("--partitions", type=int, default=4)
     options.add_argument("--shards", type=int, default=4)
     options.add_argument("--repeats", type=int, default=3)
@@ -58,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace, topics: Topics) -> None:
     span_ms = int(options.events / options.rate / SESSIONS * 1_000)
     # A log of just now: an older one would be deleted for its age while it is read.
-    load = Load(SESSIONS, 20, options.rate, start=int(time.time() * 1_000) - span_ms)
+    load = Load(SESSIONS, 20, options.rate, start=int(time.time() * 1_000) - span_ms, telemetry=options.telemetry)
     lines, times = events.payloads(load, options.events)
     broker.write(topics, lines, times)
     ways = _Ways(topics, options.events, options.shards, times[-1])
@@ -68,7 +72,8 @@ def _compare(options: argparse.Namespace, topics: Topics) -> None:
         "KafkaSource": ways.source,
         memory: ways.memory,
         "Kafka, conductor": ways.conductor,
-        "Kafka, conductor, Kafka": ways.whole,
+        PLAIN: ways.plain,
+        WHOLE: ways.whole,
     }
     timings: dict[str, list[Timing]] = {name: [] for name in measures}
     for _ in range(options.repeats):  # in turns, so that all see the same company
@@ -77,9 +82,10 @@ def _compare(options: argparse.Namespace, topics: Topics) -> None:
     found = {name: measure.median(each) for name, each in timings.items()}
     n, raw, base = options.events, next(iter(found.values())), found[memory]
     assert len(ways.told) == 1, f"one log led to different numbers of records: {ways.told}"
+    lost = statistics.median(1 - a.cpu_s / b.cpu_s for a, b in zip(timings[PLAIN], timings[WHOLE], strict=True))
     measure.show(
-        f"{n:,} events of {sum(map(len, lines)) / n:.0f} bytes in {options.partitions} partitions, one worker, "
-        f"{next(iter(ways.told)):,} records",
+        f"{n:,} events of {sum(map(len, lines)) / n:.0f} bytes, {100 * options.telemetry:.0f} % telemetry, in "
+        f"{options.partitions} partitions, one worker, {next(iter(ways.told)):,} records",
         ["way", "by processor time", "to bare", "to memory", "by the wall clock", "to bare", "to memory"],
         [
             [
@@ -96,7 +102,9 @@ def _compare(options: argparse.Namespace, topics: Topics) -> None:
         f"Events/s, medians of {options.repeats} taken in turns, from the first question for offsets to the last "
         "record confirmed. Processor time is that of all threads of this process, librdkafka's among them, not the "
         "broker's. The bare consumer has the source's settings. "
-        f"The log lies on 2 of {len(topics.inbound)} inbound topics; all are read, and the source merges them.",
+        f"Emotions and interventions cost {100 * lost:.0f} % of the throughput from Kafka to Kafka. "
+        f"The log lies on {3 if options.telemetry else 2} of {len(topics.inbound)} inbound topics; all are read, and "
+        "the source merges them.",
     )
 
 
@@ -152,11 +160,19 @@ class _Ways:
 
     def whole(self) -> Timing:
         """Run the conductor over the log into topics; all records are confirmed at the end."""
-        names = {kind: self._topics.name(entry.topic) for kind, entry in OUTBOUND.items()}
         before = self._topics.count(self._topics.outbound)
-        took = self._conduct(self._kafka(), KafkaSink(self._sink, 1, names))
+        took = self._conduct(self._kafka(), self._into_topics())
         self.told.add(self._topics.count(self._topics.outbound) - before)
         return took
+
+    def plain(self) -> Timing:
+        """Do the same without emotions and interventions."""
+        source = self._kafka()
+        flow = build(replace(self._config, emotions=None), source, {"sink": self._into_topics()})
+        return run_to_end(flow, source)
+
+    def _into_topics(self) -> KafkaSink:
+        return KafkaSink(self._sink, 1, {kind: self._topics.name(entry.topic) for kind, entry in OUTBOUND.items()})
 
     def _counted(self, source: Metered) -> Timing:
         counted = Counting()

@@ -66,8 +66,9 @@ class Course:
         self._told: list[tuple[int, int, bool, Cue]] = []
         self._wanted: dict[tuple[str, int], list[Place]] = {}
         self._sessions: dict[str, int] | None = None
-        self._by_session: Int64s | None = None
-        self._session_at = np.zeros(0, np.int64)
+        self._by_session: tuple[Int64s, Int64s] | None = None
+        self._session_at: list[int] = []
+        self._place_of: dict[int, int] = {}
 
     def begin(self, starts: list[int]) -> None:
         """Note when each of the chunk's sessions began (ms)."""
@@ -91,7 +92,10 @@ class Course:
 
     def place_of(self, due: int) -> int:
         """Return the first event at which stream time reaches ``due`` (ms), the number of events if none does."""
-        return int(np.searchsorted(self.chunk.stream_time, due))
+        found = self._place_of.get(due)  # a tick is the same for many sessions
+        if found is None:
+            found = self._place_of[due] = int(self.chunk.stream_time.searchsorted(due))
+        return found
 
     def time_at(self, place: int) -> int:
         """Return the stream time at an event; behind the last, that after the chunk."""
@@ -101,13 +105,15 @@ class Course:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
         return min(place.due, self.time_at(place.at))
 
-    def places_in(self, session: int) -> Int64s:
-        """Return where the events of a session (number) stand."""
+    def events_of(self, session: int) -> tuple[Int64s, Int64s]:
+        """Return where the events of a session (number) stand, and their times (ms)."""
         if self._by_session is None:
-            self._by_session = np.argsort(self.chunk.session, kind="stable")
-            counts = np.bincount(self.chunk.session, minlength=len(self.chunk.sessions))
-            self._session_at = offsets(counts)
-        return self._by_session[self._session_at[session] : self._session_at[session + 1]]
+            places = np.argsort(self.chunk.session, kind="stable")
+            self._by_session = places, self.chunk.ts[places]
+            self._session_at = offsets(np.bincount(self.chunk.session, minlength=len(self.chunk.sessions))).tolist()
+        places, times = self._by_session
+        mine = slice(self._session_at[session], self._session_at[session + 1])
+        return places[mine], times[mine]
 
     def want(self, place: Place, key: str, tick: int, since: int) -> None:
         """Want a score at a tick and 60 s later, because of what is told at a place."""
@@ -121,7 +127,10 @@ class Course:
 
     def scored(self, place: Place, key: str, tick: int, score: float | None, *, first: bool | None = None) -> None:
         """Tell a score that was wanted, and again behind each place at which it was wanted only later."""
-        places = self._wanted.pop((key, tick), [_LONG_WANTED])
+        places = self._wanted.pop((key, tick), None)
+        if places is None:
+            self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
+            return
         if min(places) <= place:
             self.tell(place, Scored(*parts(key), tick, score, self.time_of(place)), first=first)
         for later in sorted({wanted for wanted in places if wanted > place}):

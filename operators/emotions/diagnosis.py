@@ -338,17 +338,17 @@ class Diagnosis:
 
     def _tick_place(self, course: Course, accepted: Flags | None, key: str, tick: int) -> Place:
         """Return where a tick became due: by stream time, or before that by the session's watermark."""
-        chunk = course.chunk
         due = tick + self._config.stream_delay_ms
         at = course.place_of(due)
         session = course.session_of(key)
         if session is not None:
-            mine = course.places_in(session)
-            reached = (mine < at) & (chunk.ts[mine] >= tick + self._config.lateness_ms)
+            mine, times = course.events_of(session)
+            reached = times >= tick + self._config.lateness_ms
             if accepted is not None:
                 reached &= accepted[mine]
-            if reached.any():
-                return Place(int(mine[reached.argmax()]), AT_EVENT)
+            first = int(reached.argmax()) if len(reached) else 0
+            if len(reached) and reached[first] and mine[first] < at:
+                return Place(int(mine[first]), AT_EVENT)
         return Place(at, due)
 
     def snapshot(self, shards: int = 1) -> bytes:

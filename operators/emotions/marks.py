@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from operators.emotions.patterns import short_path
 from operators.emotions.rules import Rule
 
+_with_place = attrgetter("ts", "event_id", "x", "y")
+
 Mark = tuple[Any, ...]
 """Time (ms), event id, and what is compared; of a rule's first ``after`` a row of one pair of time and id."""
 
@@ -28,7 +30,10 @@ def mark_of(rule: Rule) -> Callable[[Any], Mark]:
 
 def near(event: Any) -> Mark:
     """Return a mark with the place on the screen (px)."""
-    return event.ts, event.event_id, getattr(event, "x", 0.0), getattr(event, "y", 0.0)
+    try:
+        return _with_place(event)
+    except AttributeError:
+        return event.ts, event.event_id, 0.0, 0.0
 
 
 def counted(rule: Rule) -> Callable[[Any], Mark]:

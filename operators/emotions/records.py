@@ -1,5 +1,6 @@
 """From what a rule found to the record of an emotion."""
 
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter
@@ -14,13 +15,14 @@ OBSERVED_RULE: Final = "observed"
 """The rule of an emotion that another system diagnosed."""
 
 _EMOTIONS = Counter("attune_emotions_total", "Emotions told, by the rule that found them", ["rule"])
+_of_rule = cache(_EMOTIONS.labels)
 
 
 def emotion(key: str, user_id: str, shown: Shown) -> Emotion:
     """Return the record of what a user of a session has shown."""
     tenant, session = key.split(SEPARATOR)
     rule = shown.rule
-    _EMOTIONS.labels(rule.name).inc()
+    _of_rule(rule.name).inc()
     return Emotion(
         id=f"{plain(tenant)}/{plain(session)}/{shown.ts}/emotion/{shown.evidence[-1]}/{rule.name}",
         tenant_id=tenant,
@@ -36,7 +38,7 @@ def emotion(key: str, user_id: str, shown: Shown) -> Emotion:
 
 def observed(event: EmotionObserved) -> Emotion:
     """Return the record of an emotion that another system diagnosed, with its own confidence."""
-    _EMOTIONS.labels(OBSERVED_RULE).inc()
+    _of_rule(OBSERVED_RULE).inc()
     about = f"{plain(event.tenant_id)}/{plain(event.session_id)}/{event.ts}"
     return Emotion(
         id=f"{about}/emotion/{event.event_id}/{OBSERVED_RULE}",

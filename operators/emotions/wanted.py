@@ -1,6 +1,6 @@
 """Which sessions' scores are wanted at which ticks, so that the effect of an intervention can be told."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
@@ -43,8 +43,9 @@ class Wanted:
             for i, begin, end in zip(named, begins, ends, strict=True):
                 key = closing.keys[i]
                 if key in self.ticks:  # before the newest push out of what is kept what was closed with them
-                    yield from self._answer(key, dict(zip(ticks[begin:end], scores[begin:end], strict=True)))
-                    yield from self._answer(key, self.kept.get(key, {}))
+                    yield from self._answer(key, _found(self.ticks[key], ticks, scores, begin, end))
+                    if key in self.kept:
+                        yield from self._answer(key, self.kept[key])
                 if key in waiting and begin < end:
                     self._keep(key, ticks[begin:end], scores[begin:end])
         for key in [key for key in self.kept if key in self.ticks]:
@@ -85,3 +86,9 @@ class Wanted:
         if dropped and not self.ticks[key]:
             del self.ticks[key]
         return dropped
+
+
+def _found(wanted: Iterable[int], ticks: list[int], scores: list[float], begin: int, end: int) -> dict[int, float]:
+    """Return the scores of the wanted ticks among those of one session, which stand there from ``begin`` to ``end``."""
+    places = ((tick, bisect_left(ticks, tick, begin, end)) for tick in wanted)
+    return {tick: scores[at] for tick, at in places if at < end and ticks[at] == tick}

@@ -1,6 +1,7 @@
 """What was fired, held out or waits for approval: when it expires, what became of it, and how the score moved."""
 
 from collections.abc import Mapping
+from functools import cache
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Final
@@ -21,6 +22,7 @@ OUTCOMES_KNOWN: Final = 100_000
 
 _OUTCOMES: Final = Counter("attune_intervention_outcomes_total", "Outcomes that came back", ["intervention", "outcome"])
 _EFFECTS: Final = Counter("attune_intervention_effects_total", "Effects measured", ["intervention", "holdout"])
+_measured = cache(_EFFECTS.labels)
 
 
 class Ledger:
@@ -193,5 +195,5 @@ def _effect(tenant: str, ident: str, known: Known) -> list[Record]:
         return []
     found = records.effect(tenant, ident, known)
     known.effects += 1
-    _EFFECTS.labels(known.intervention, str(known.held_out).lower()).inc()
+    _measured(known.intervention, str(known.held_out).lower()).inc()
     return [found]

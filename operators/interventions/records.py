@@ -1,5 +1,6 @@
 """From a decision to its records, and what their ids are derived from."""
 
+from functools import cache
 from hashlib import blake2b
 from typing import Final, Literal
 
@@ -30,6 +31,7 @@ _DECIDED: Final = Counter(
     "Interventions and changes of their status, by intervention, status and reason",
     ["intervention", "status", "reason"],
 )
+_decided = cache(_DECIDED.labels)
 
 
 def about(trigger: Emotion | Anomaly) -> str:
@@ -95,7 +97,7 @@ def intervention(
 
 def counted(record: Intervention) -> Intervention:
     """Return the record, counted by what it says."""
-    _DECIDED.labels(record.intervention, record.status, record.reason or "").inc()
+    _decided(record.intervention, record.status, record.reason or "").inc()
     return record
 
 
