@@ -1,21 +1,25 @@
 """How quickly every view for analysts answers for one tenant and one day, and whether its plan reads a whole raw table.
 
 As an analyst, through the roles and the filter by tenant, over a generated day of ``bench.day``. The tenant is the
-largest. Each query fetches all rows; the first run, on cold caches, is told beside the median of the others, and the
-server's own time without the way of the rows to the client.
+largest, and every row and column is asked for. A view has answered when the client has received the last row, in
+PostgreSQL's binary format (``COPY (SELECT ...) TO STDOUT``; what comes is dropped). The first run, on cold caches, is
+told beside the median of the others. Further columns are the server's own work, without writing the rows out and sending
+them; the same as text; and psycopg's ``fetchall``, which makes Python objects of them. The second table has questions
+that people ask of the ticks themselves.
 """
 
 import argparse
 import secrets
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from bench.day import Day, load
@@ -28,6 +32,12 @@ BOUND_MS = 300.0
 """What a view may take for one tenant and one day."""
 CLOCKS = ("minute", "hour", "day", "raised_at", "felt_at", "ended_at", "ts")
 """A view's time column is the first of these that it has."""
+BY_CATEGORY = "SELECT category, count(*) AS ticks, avg(score) AS score FROM ({}) AS rows GROUP BY category"
+ONE_SESSION = (
+    "SELECT * FROM ({}) AS rows WHERE session_id = (SELECT session_id FROM analytics.sessions "
+    "WHERE tenant_id = {} ORDER BY users DESC LIMIT 1)"
+)
+TICKS = "engagement_metrics"
 RAW = {table.name for table in TABLES.values()}
 
 
@@ -36,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m bench views", description=__doc__)
     options.add_argument("--sessions", type=int, default=10_000)
     options.add_argument("--tenants", type=int, default=20)
-    options.add_argument("--runs", type=int, default=5)
+    options.add_argument("--runs", type=int, default=9)
     options.add_argument("--url", help="a server of yours, where a database and a login are made and dropped")
     return options
 
@@ -51,14 +61,22 @@ def run(options: argparse.Namespace) -> None:
         took = time.perf_counter() - began
         console.print(f"{sum(counts.values()):,} rows of {day.sessions:,} sessions loaded and summed in {took:.0f} s")
         with _analyst(conninfo, "acme") as connection:
-            rows = [_asked(connection, view, clock, day, options.runs) for view, clock in views(connection)]
+            asked = {view: question(view, clock, day) for view, clock in views(connection)}
+            rows = [_asked(connection, view, query, options.runs) for view, query in asked.items()]
+            ticks = {
+                "mean score by category": sql.SQL(BY_CATEGORY).format(asked[TICKS]),
+                "the largest session's ticks": sql.SQL(ONE_SESSION).format(asked[TICKS], sql.Literal(day.names()[0])),
+            }
+            also = [_asked(connection, what, query, options.runs) for what, query in ticks.items()]
         version = psycopg.connect(conninfo).info.server_version
-    over = [row[0] for row in rows if float(row[3]) >= BOUND_MS]
-    scanning = [row[0] for row in rows if row[-1] != "-"]
+    over = [row[0] for row in rows + also if float(row[3]) >= BOUND_MS]
+    scanning = [row[0] for row in rows + also if row[-1] != "-"]
+    columns = ["rows", "first ms", "median", "most", "server", "as text", "fetchall", "reads whole"]
+    show(f"Views, one tenant and one day (PostgreSQL {version // 10000})", ["view", *columns], rows)
     show(
-        f"Views, one tenant and one day (PostgreSQL {version // 10000})",
-        ["view", "rows", "first ms", "median ms", "most ms", "server ms", "reads whole"],
-        rows,
+        f"Of the same day, asked of analytics.{TICKS}",
+        ["question", *columns],
+        also,
         f"over {BOUND_MS:.0f} ms: {', '.join(over) or 'none'}; reading a whole table: {', '.join(scanning) or 'none'}",
     )
 
@@ -101,24 +119,46 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(inner)
 
 
-def _asked(connection: psycopg.Connection[Any], view: str, clock: str, day: Day, runs: int) -> list[str]:
-    query = question(view, clock, day)
-    whole = read_whole(connection, query)
-    times = []
+def handed_over(connection: psycopg.Connection[Any], query: sql.Composed, form: LiteralString = "binary") -> int:
+    """Receive all that a query gives, drop it, and return how many bytes came.
+
+    By libpq's own calls: psycopg's loop over a COPY costs as much as what is to be measured.
+    """
+    copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT {})").format(query, sql.SQL(form)).as_bytes(connection)
+    started = connection.pgconn.exec_(copy)
+    if started.status != pq.ExecStatus.COPY_OUT:
+        raise RuntimeError(f"expected rows, got {started.error_message.decode()}")
     count = 0
-    for _ in range(runs + 1):
-        began = time.perf_counter()
-        count = len(connection.execute(query).fetchall())
-        times.append((time.perf_counter() - began) * 1000)
-    first, *others = times
+    while (size := connection.pgconn.get_copy_data(0)[0]) > 0:
+        count += size
+    while ended := connection.pgconn.get_result():
+        if ended.status != pq.ExecStatus.COMMAND_OK:
+            raise RuntimeError(f"expected the end of the rows, got {ended.error_message.decode()}")
+    return count
+
+
+def _asked(connection: psycopg.Connection[Any], what: str, query: sql.Composed, runs: int) -> list[str]:
+    whole = read_whole(connection, query)
+    first, *times = [_milliseconds(partial(handed_over, connection, query)) for _ in range(runs + 1)]
+    text = [_milliseconds(partial(handed_over, connection, query, "text")) for _ in range(runs)]
+    fetched = [_milliseconds(lambda: connection.execute(query).fetchall()) for _ in range(runs)]
+    count = len(connection.execute(query).fetchall())
     ((plan,),) = connection.execute(sql.SQL("EXPLAIN (ANALYZE, TIMING off, FORMAT json) {}").format(query)).fetchall()
     numbers = [
         f"{first:.0f}",
-        f"{statistics.median(others):.1f}",
-        f"{max(others):.0f}",
+        f"{statistics.median(times):.1f}",
+        f"{max(times):.0f}",
         f"{plan[0]['Execution Time']:.1f}",
+        f"{statistics.median(text):.1f}",
+        f"{statistics.median(fetched):.1f}",
     ]
-    return [view, f"{count:,}", *numbers, ", ".join(sorted(whole)) or "-"]
+    return [what, f"{count:,}", *numbers, ", ".join(sorted(whole)) or "-"]
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
 
 
 @contextmanager
