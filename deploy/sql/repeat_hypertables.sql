@@ -234,6 +234,9 @@ BEGIN
                 CONTINUE;
             END IF;
         END IF;
+        IF wanted.age IS NULL THEN
+            RAISE NOTICE '%: the policy % % is removed: the setting is off', wanted.name, wanted.kind, known;
+        END IF;
         SET LOCAL client_min_messages = 'error'; -- it warns that ids are many
         IF wanted.kind = 'drop_after' THEN
             PERFORM remove_retention_policy(wanted.name::regclass, if_exists => true);

@@ -64,7 +64,9 @@ def test_a_new_database_has_the_policies_of_the_settings(timescale_db: str) -> N
     assert set(ages(timescale_db, "compress_after").values()) == {7}
     assert set(ages(timescale_db, "start_offset").values()) == {29, 23}
     assert told(timescale_db) == []
-    assert told(timescale_db, raw_retention_days="off", columnstore_after_days="off") == []
+    lines = told(timescale_db, raw_retention_days="off", columnstore_after_days="off")
+    assert "emotions: the policy drop_after 30 days is removed: the setting is off" in lines
+    assert len(lines) == len(RAW) + 3
     assert set(ages(timescale_db, "drop_after").values()) == {730}
     assert ages(timescale_db, "compress_after") == {}
     assert set(ages(timescale_db, "start_offset").values()) == {None}
