@@ -43,8 +43,7 @@ def migrate(
 ) -> None:
     """Create the tables, or bring them up to date; may be run again, and by several at once.
 
-    With TimescaleDB it also sets how long rows are kept, but tells of, and leaves alone, tables of which that would
-    delete something at once.
+    With TimescaleDB it also sets how long rows are kept. Where that would delete rows at once, it says so and does not.
 
     Example: ATTUNE_DATABASE__URL=postgresql://attune@db/attune attune db migrate
     """
