@@ -5,7 +5,8 @@
 -- dead_letters stays an ordinary table: its ts is whatever a sender wrote, and every far-off value would open a chunk.
 --
 -- Settings that come with the migrate, none of which is set where nobody said so: attune.raw_retention_days,
--- attune.rollup_retention_days, attune.columnstore_after_days; a number, or off.
+-- attune.rollup_retention_days, attune.columnstore_after_days; a number, or off. attune.delete_old = on lets a policy
+-- delete what is there already; without it none is set, or made shorter, over chunks that it would delete.
 
 DO $$
 DECLARE
@@ -171,7 +172,10 @@ DECLARE
     raw_days text := nullif(current_setting('attune.raw_retention_days', true), '');
     rollup_days text := nullif(current_setting('attune.rollup_retention_days', true), '');
     columnstore_days text := nullif(current_setting('attune.columnstore_after_days', true), '');
+    deleting boolean := coalesce(nullif(current_setting('attune.delete_old', true), '')::boolean, false);
     wanted record;
+    old record;
+    held boolean := false;
     known interval;
     width interval;
 BEGIN
@@ -181,7 +185,7 @@ BEGIN
     THEN
         RETURN;
     END IF;
-    SET LOCAL client_min_messages = 'error'; -- it warns that ids are many
+    SET LOCAL client_min_messages = 'notice';
     FOR wanted IN
         SELECT name, kind, nullif(days, 'off')::int * interval '1 day' AS age
         FROM (
@@ -210,6 +214,30 @@ BEGIN
             OR job.config ? wanted.kind
             AND (job.hypertable_schema, job.hypertable_name) = (current_schema(), wanted.name::name);
         CONTINUE WHEN known IS NOT DISTINCT FROM wanted.age;
+        IF wanted.kind = 'drop_after' AND (known IS NULL OR wanted.age < known) THEN
+            SELECT count(*) AS chunks, min(chunk.range_start)::date AS first, max(chunk.range_end)::date AS last
+            INTO old
+            FROM timescaledb_information.chunks AS chunk
+            LEFT JOIN timescaledb_information.continuous_aggregates AS sums
+                ON sums.materialization_hypertable_schema = chunk.hypertable_schema
+                AND sums.materialization_hypertable_name = chunk.hypertable_name
+            WHERE chunk.range_end <= now() - wanted.age
+                AND coalesce(sums.view_schema, chunk.hypertable_schema) = current_schema()
+                AND coalesce(sums.view_name, chunk.hypertable_name) = wanted.name;
+            IF old.chunks > 0 AND deleting THEN
+                RAISE NOTICE '%: % chunks, of % to %, are older than % and will be deleted within minutes',
+                    wanted.name, old.chunks, old.first, old.last, wanted.age;
+            ELSIF old.chunks > 0 THEN
+                RAISE NOTICE '%: % chunks, of % to %, are older than % and are kept: its policy stays as it was',
+                    wanted.name, old.chunks, old.first, old.last, wanted.age;
+                held := true;
+                CONTINUE;
+            END IF;
+        END IF;
+        IF wanted.age IS NULL THEN
+            RAISE NOTICE '%: the policy % % is removed: the setting is off', wanted.name, wanted.kind, known;
+        END IF;
+        SET LOCAL client_min_messages = 'error'; -- it warns that ids are many
         IF wanted.kind = 'drop_after' THEN
             PERFORM remove_retention_policy(wanted.name::regclass, if_exists => true);
             IF wanted.age IS NOT NULL THEN
@@ -227,25 +255,34 @@ BEGIN
                 PERFORM add_compression_policy(wanted.name::regclass, compress_after => wanted.age);
             END IF;
         END IF;
+        SET LOCAL client_min_messages = 'notice';
     END LOOP;
+    IF held THEN
+        RAISE NOTICE 'nothing is deleted from the tables above: either set the days they are to be kept, or off, '
+            'or run attune db migrate --delete-old';
+    END IF;
     IF raw_days IS NULL THEN
         RETURN;
     END IF;
-    -- Sums are brought up to date as far back as rows are kept, less a chunk's width: beyond that a refresh would find
-    -- rows gone and take them for never having been.
+    SET LOCAL client_min_messages = 'error';
+    -- Sums are brought up to date as far back as rows are kept, by the policy that is there now, less a chunk's width:
+    -- beyond that a refresh would find rows gone and take them for never having been.
     FOR wanted IN
         SELECT *
         FROM (
             VALUES
-                (interval '1 day', interval '1 minute', interval '1 minute', 'engagement_minutes'),
-                (interval '1 day', interval '1 hour', interval '10 minutes', 'engagement_hours'),
-                (interval '1 day', interval '1 hour', interval '10 minutes', 'emotion_hours'),
-                (interval '7 days', interval '1 hour', interval '10 minutes', 'intervention_hours'),
-                (interval '7 days', interval '1 hour', interval '10 minutes', 'decision_hours'),
-                (interval '7 days', interval '1 day', interval '1 hour', 'effect_days')
-        ) AS refreshes (chunk, bucket, every, name)
+                ('engagement_metrics', interval '1 day', interval '1 minute', interval '1 minute', 'engagement_minutes'),
+                ('engagement_metrics', interval '1 day', interval '1 hour', interval '10 minutes', 'engagement_hours'),
+                ('emotions', interval '1 day', interval '1 hour', interval '10 minutes', 'emotion_hours'),
+                ('interventions', interval '7 days', interval '1 hour', interval '10 minutes', 'intervention_hours'),
+                ('orchestrator_decisions', interval '7 days', interval '1 hour', interval '10 minutes', 'decision_hours'),
+                ('agent_performance', interval '7 days', interval '1 day', interval '1 hour', 'effect_days')
+        ) AS refreshes (source, chunk, bucket, every, name)
     LOOP
-        width := CASE WHEN raw_days = 'off' THEN NULL ELSE raw_days::int * interval '1 day' - wanted.chunk END;
+        SELECT (job.config ->> 'drop_after')::interval - wanted.chunk INTO width
+        FROM timescaledb_information.jobs AS job
+        WHERE job.config ? 'drop_after'
+            AND (job.hypertable_schema, job.hypertable_name) = (current_schema(), wanted.source::name);
         SELECT (job.config ->> 'start_offset')::interval INTO known
         FROM timescaledb_information.jobs AS job
         JOIN timescaledb_information.continuous_aggregates AS sums

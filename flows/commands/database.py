@@ -32,12 +32,23 @@ def _group() -> None:
 
 
 @group.command()
-def migrate(config: ConfigOption = None) -> None:
+def migrate(
+    delete_old: Annotated[
+        bool,
+        typer.Option(
+            "--delete-old", help="TimescaleDB: set policies that delete what is there already, too; its sums stay."
+        ),
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
     """Create the tables, or bring them up to date; may be run again, and by several at once.
+
+    With TimescaleDB it also sets how long rows are kept. Where that would delete rows at once, it says so and does not.
 
     Example: ATTUNE_DATABASE__URL=postgresql://attune@db/attune attune db migrate
     """
     from sinks.postgres import migrate as apply
+    from sinks.postgres import refresh as add_up
 
     settings, conninfo = _database(config)
     database = settings.database
@@ -47,7 +58,14 @@ def migrate(config: ConfigOption = None) -> None:
         "columnstore_after_days": database.columnstore_after_days,
     }
     told = {name: "off" if days is None else str(days) for name, days in kept.items()}
-    applied = apply(conninfo, report=say, settings=told)
+    applied = []
+    if delete_old:
+        # Without settings nothing is deleted yet: what goes is to be in the sums.
+        applied = apply(conninfo, report=say)
+        with progress("refresh") as update:
+            add_up(conninfo, update)
+        told["delete_old"] = "on"
+    applied += apply(conninfo, report=say, settings=told)
     typer.echo(f"{len(applied)} migrations applied" if applied else "the database is up to date")
 
 

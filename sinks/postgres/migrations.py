@@ -31,6 +31,9 @@ ALONE = b"-- attune: no transaction"
 LOCK = 0x61747475_6E65
 """The advisory lock that one migrate holds: "attune" in ASCII."""
 
+TRIES = 5
+"""How often a file that may be repeated is run before what stands in its way is told."""
+
 LEDGER = """
 CREATE TABLE IF NOT EXISTS attune_migrations (
     number integer PRIMARY KEY,
@@ -172,10 +175,17 @@ def _apply_all(connection: Connection, migrations: list[Migration], report: Repo
 
 
 def _run_all(connection: Connection, folder: Path, pattern: str) -> None:
-    """Run every file of a pattern, each in a transaction."""
+    """Run every file of a pattern, each in a transaction; one that meets another's work, a job's say, is run again."""
     for path in sorted(folder.glob(pattern)):
-        with _told(path.name), connection.transaction():
-            connection.execute(path.read_bytes())
+        for left in reversed(range(TRIES)):
+            try:
+                with _told(path.name), connection.transaction():
+                    connection.execute(path.read_bytes())
+                break
+            except TransientError:
+                if connection.broken or not left:
+                    raise
+                time.sleep(0.2)
 
 
 def _apply(connection: Connection, migration: Migration) -> Applied:
@@ -233,7 +243,8 @@ def _told(what: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
-        if fault_of(error) is Fault.PASSING:
+        # XX000: two changed the same object's rights or state, and PostgreSQL does not let the second wait.
+        if fault_of(error) is Fault.PASSING or error.diag.message_primary == "tuple concurrently updated":
             raise TransientError(f"{what}: {message_of(error)}{hint}; run migrate again") from error
         line = f" at character {error.diag.statement_position}" if error.diag.statement_position else ""
         raise TerminalError(f"{what}: not applied: {message_of(error)}{line}{hint}") from error

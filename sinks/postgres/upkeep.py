@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import LiteralString
 
 import psycopg
 
@@ -59,7 +60,8 @@ LOCK = 0x61747475_6E66
 """The advisory lock of which there is one for each database, beside that of migrate."""
 
 PATIENCE_S = 600.0
-"""How long a retain or an erasure waits for a refresh to end; a refresh that finds another leaves the work to it."""
+"""How long a retain or an erasure waits for a refresh to end, and all three for a job of TimescaleDB's; a refresh that
+finds another of ours leaves the work to it."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,7 @@ def _refresh(connection: Connection, progress: Progress) -> int:
             if chunked[source] is None:
                 continue
             # From the oldest row that is there: what was before has been deleted, and is to stay in the sums.
-            connection.execute(
-                "CALL refresh_continuous_aggregate(%s::regclass, %s::timestamptz, NULL)", [rollup, chunked[source]]
-            )
+            _refresh_aggregate(connection, rollup, chunked[source])
         return len(SOURCES)
     connection.execute("CALL attune_claim_changes()")
     row = connection.execute("SELECT count(*) FROM rollup_claims").fetchone()
@@ -197,6 +197,21 @@ def _refresh(connection: Connection, progress: Progress) -> int:
         row = connection.execute("SELECT attune_refresh_some(%s)", [STEP]).fetchone()
         left = int(row[0]) if row else 0
     return total
+
+
+def _refresh_aggregate(connection: Connection, rollup: str, since: datetime | None) -> None:
+    """Refresh a continuous aggregate; wait while a job of TimescaleDB's does so: that is refused, not queued."""
+    call: LiteralString = "CALL refresh_continuous_aggregate(%s::regclass, %s::timestamptz, NULL)"
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection.execute(call, [rollup, since])
+        except psycopg.errors.LockNotAvailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _expire_some(connection: Connection, table: str, clock: str, since: datetime) -> int | None:

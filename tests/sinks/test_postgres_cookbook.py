@@ -15,6 +15,9 @@ QUESTIONS = [match.groups() for match in QUESTION.finditer(PAGE)]
 
 
 def cell(value: Any) -> str:
+    """Return what psql prints for a value."""
+    if isinstance(value, bool):
+        return "t" if value else "f"
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -138,6 +138,20 @@ def test_repeated_files_run_every_time(empty_db: str, folder: Path) -> None:
     assert ask(empty_db, "SELECT count(*) FROM one") == [(2,)]
 
 
+@pytest.mark.parametrize("state", ["XX000", "40P01"])
+def test_a_repeated_file_that_meets_anothers_work_is_run_again(empty_db: str, folder: Path, state: str) -> None:
+    (folder / "0003_tries.sql").write_text("CREATE SEQUENCE tries")
+    meets = "RAISE EXCEPTION 'tuple concurrently updated' USING ERRCODE = '{}'"
+    (folder / "repeat_met.sql").write_text(
+        f"DO $$ BEGIN IF nextval('tries') < 3 THEN {meets.format(state)}; END IF; END $$"
+    )
+    migrate(empty_db, folder)
+    assert ask(empty_db, "SELECT last_value FROM tries") == [(3,)]
+    (folder / "repeat_met.sql").write_text(f"DO $$ BEGIN {meets.format(state)}; END $$")
+    with pytest.raises(TransientError, match=r"repeat_met\.sql: tuple concurrently updated .*run migrate again"):
+        migrate(empty_db, folder)
+
+
 def test_a_database_is_brought_on_from_every_earlier_state(postgres: str, empty_db: str, tmp_path: Path) -> None:
     for migration in read(FOLDER):
         shutil.copy(migration.path, tmp_path)
