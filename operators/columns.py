@@ -162,7 +162,7 @@ def meta_of(packed: bytes) -> Any:
 
 
 def _narrowed(column: Column) -> tuple[Column, int, int, int]:
-    """Return a column in few bytes, and its lowest number, its highest, and what stands for 2 (0: it is as it was).
+    """Return a column in few bytes, its lowest and its highest number, and what has to be added modulo 2**64.
 
     The extremes are written as 0 and 1, since they often stand for "never" and lie far from all others.
     """
@@ -175,8 +175,8 @@ def _narrowed(column: Column) -> tuple[Column, int, int, int]:
     narrow = np.min_scalar_type(span)
     if narrow.itemsize >= column.dtype.itemsize:
         return column, 0, 0, 0
-    # Computed modulo 2**64: what comes of the extremes, far off, is written over.
-    codes = (column.astype(np.uint64) - np.uint64(base % 2**64)).astype(narrow)
+    base %= 2**64  # what comes of the extremes, far off, is written over
+    codes = (column.astype(np.uint64) - np.uint64(base)).astype(narrow)
     codes[column == low] = 0
     codes[column == high] = 1
     return codes, low, high, base
@@ -185,7 +185,7 @@ def _narrowed(column: Column) -> tuple[Column, int, int, int]:
 def _widened(narrow: Column, dtype: np.dtype[Any], low: int, high: int, base: int) -> Column:
     if narrow.dtype == dtype:
         return narrow.copy()
-    column = (narrow.astype(np.uint64) + np.uint64(base % 2**64)).astype(dtype)
+    column = (narrow.astype(np.uint64) + np.uint64(base)).astype(dtype)
     column[narrow == 0] = low
     column[narrow == 1] = high
     return column

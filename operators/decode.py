@@ -36,6 +36,9 @@ _RUN = 4_096
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""
 
+_TOLD_MS = 500
+"""How far stream time moves on before silent shards learn of it, in which a visitor may be due for help."""
+
 _OPENING, _CLOSING = b"{}"
 
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
@@ -88,7 +91,8 @@ class BatchDecoder:
     """Turns raw batches into chunks and chat. Holds caches only: what it returns depends on its argument alone.
 
     The one exception is when a silent shard is told of stream time: it gets a chunk, and a batch of chat, without
-    events whenever stream time passes a tick, and always the first time.
+    events whenever stream time passes a tick, or half a second if rules of emotions wait for what fails to follow; and
+    always the first time.
     """
 
     def __init__(self, shards: int, config: WindowConfig, sorters: Mapping[type[Event], Sorter] | None = None) -> None:
@@ -240,7 +244,7 @@ class BatchDecoder:
         running = np.maximum.accumulate(batch.record_ts) if len(batch) else batch.record_ts
         running = np.maximum(running, batch.stream_time)
         clock = max(int(running[-1]) if len(batch) else batch.stream_time, batch.clock or 0)
-        return _Times(running, clock, self._passes_a_tick(batch.partition, clock))
+        return _Times(running, clock, self._is_news(batch.partition, clock))
 
     def _split(
         self, batch: RawBatch, columns: _Columns, ids: list[str], times: _Times, aside: _Aside
@@ -324,8 +328,8 @@ class BatchDecoder:
         place[distinct] = np.arange(len(distinct), dtype=np.int32)
         return distinct.tolist(), place[number]
 
-    def _passes_a_tick(self, partition: int, clock: int) -> bool:
-        horizon = (clock - self._config.stream_delay_ms) // PANE_MS
+    def _is_news(self, partition: int, clock: int) -> bool:
+        horizon = (clock - self._config.stream_delay_ms) // (_TOLD_MS if self._masks else PANE_MS)
         if self._told.get(partition) == horizon:
             return False
         self._told[partition] = horizon

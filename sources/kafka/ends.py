@@ -4,7 +4,8 @@ librdkafka reports PARTITION_EOF once for each end that it reaches, and says not
 when the broker goes silent, nor when a full queue keeps it from fetching a quiet topic while a busy one is read. An
 end that was reached once proves nothing about now. So the end offsets are asked for (ListOffsets, one request for
 all parts of the process): if the answer to a question sent at moment *s* is no higher than what we have read, then
-all that we have not read was appended after *s*.
+all that we have not read could be read only after *s*: it was appended later or, on a replicated topic, was still on
+its way to the followers, so that of two topics' records some milliseconds apart the later may be handed on first.
 """
 
 from collections.abc import Callable, Iterable

@@ -133,13 +133,16 @@ class Reader:
 
     def _columns(self, topic: str, run: list[Message]) -> Iterator[Read]:
         state = self._topics[topic]
-        if run and (run[0].offset() or 0) < state.reached:
-            # A resumed partition may be read again from where librdkafka thinks that we are.
-            run = [message for message in run if (message.offset() or 0) >= state.reached]
+        offset = np.fromiter(map(Message.offset, run), np.int64, len(run))
+        # A resumed partition may be read again from where librdkafka thinks that we are.
+        highest = np.maximum.accumulate(np.concatenate([[state.reached - 1], offset]))[:-1]
+        fresh = offset > highest
+        if not fresh.all():
+            run = [message for message, is_fresh in zip(run, fresh.tolist(), strict=True) if is_fresh]
+            offset = offset[fresh]
         if not run:
             return
         n = len(run)
-        offset = np.fromiter(map(Message.offset, run), np.int64, n)
         # A record without a timestamp has -1; a sender's own may be anything.
         record_ts = np.fromiter([ts for _, ts in map(Message.timestamp, run)], np.int64, n)
         record_ts = np.minimum(np.maximum(record_ts, 0), MAX_TS)

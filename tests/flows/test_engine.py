@@ -267,7 +267,9 @@ def raw(values: list[bytes | None], offset: int) -> RawBatch:
 
 def test_the_store_is_written_in_large_pages(tmp_path: Path) -> None:
     prepare_recovery(tmp_path / "store", 2)
-    for part in (tmp_path / "store").glob("part-*"):
+    parts = list((tmp_path / "store").glob("part-*"))
+    assert len(parts) == 2
+    for part in parts:
         with closing(sqlite3.connect(part)) as database:
             assert database.execute("PRAGMA page_size").fetchone() == (65_536,)
             assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)

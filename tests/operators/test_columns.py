@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.columns import Column, pack, unpack
@@ -33,6 +33,7 @@ def back(columns: dict[str, Column], meta: Any = None) -> dict[str, Column]:
 
 
 @given(numbers())
+@example(np.array([-(2**63), -(2**63) + 1, 0]))
 def test_whole_numbers_come_back(column: Column) -> None:
     found = back({"other": np.array([0.5, -0.0]), "column": column}, {"version": 1})["column"]
     assert (found.dtype, found.tolist()) == (column.dtype, column.tolist())

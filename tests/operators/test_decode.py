@@ -13,6 +13,7 @@ from operators.config import WindowConfig
 from operators.deadletters import MAX_PAYLOAD
 from operators.decode import BatchDecoder, Decoded
 from operators.digests import digests
+from operators.emotions.rules import read_rules
 from operators.kinds import KIND
 from operators.shards import shards_of
 from schemas.batches import END_OF_TIME, RawBatch
@@ -206,6 +207,15 @@ def test_silent_shards_of_chat_learn_of_stream_time_at_each_tick() -> None:
     assert [[(shard, part.clock) for shard, part in one] for one in told] == [
         [(0, clock), (1, clock)] if news else [] for clock, news in zip(clocks, (True, False, True, True), strict=True)
     ]
+
+
+@pytest.mark.parametrize("rules, every_ms", [(None, 5_000), (read_rules().patterns.sorters, 500)])
+def test_silent_shards_learn_of_stream_time_sooner_where_rules_wait(rules: Any, every_ms: int) -> None:
+    decoder = BatchDecoder(2, WindowConfig(), rules)
+    none = np.zeros(0, np.int64)
+    clocks = range(12_000, 30_000, 250)
+    told = [decoder(RawBatch(0, ("t",), [], none, none.astype(np.uint16), none, 0, clock)).chunks for clock in clocks]
+    assert [len(chunks) for chunks in told] == [0 if (clock - 2_000) % every_ms else 2 for clock in clocks]
 
 
 def test_three_halves_do_not_make_a_whole() -> None:
