@@ -11,8 +11,8 @@ from operators.columns import Column, Flags, Int64s, first_of_runs, sort_by
 from operators.config import NEVER
 from operators.kinds import ORDER_MATTERS
 
-_MANY = 64
-"""Blocks beyond which the left-overs are joined into one."""
+_MANY = 8
+"""Blocks beyond which they are joined into one before a closing, and lists beyond which a number is searched for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,12 @@ class Names:
         """Say that these are needed no more."""
         if not len(numbers):
             return
-        # A count for each list, not a search for each number: the lists are few.
-        beyond = [int(np.count_nonzero(numbers >= base)) for base in self._bases] + [0]
-        left = [needed - beyond[i] + beyond[i + 1] for i, needed in enumerate(self._needed)]
+        if len(self._bases) > _MANY:
+            which = np.searchsorted(self._bases, numbers, side="right") - 1
+            left = (np.array(self._needed) - np.bincount(which, minlength=len(self._bases))).tolist()
+        else:  # a count for each of few lists takes less than a search for each number
+            beyond = [int(np.count_nonzero(numbers >= base)) for base in self._bases] + [0]
+            left = [needed - beyond[i] + beyond[i + 1] for i, needed in enumerate(self._needed)]
         stay = [i for i, needed in enumerate(left) if needed]
         self._bases = [self._bases[i] for i in stay]
         self._lists = [self._lists[i] for i in stay]
@@ -133,6 +136,9 @@ class Waiting:
         Take them off the rows' counts. Return them in order of row, time and event id, each repeat once, and the number
         of repeats dropped.
         """
+        if len(self._blocks) > _MANY:
+            blocks, self._blocks = self._blocks, []
+            self._add(join([block for _, block in blocks]))
         latest = int(horizon_by_row.max())
         closed: list[Events] = []
         kept: list[tuple[int, Events]] = []
@@ -151,9 +157,6 @@ class Waiting:
                 rest = block.take(np.flatnonzero(~due))
                 kept.append((int(rest.ts.min()), rest))
         self._blocks = kept
-        if len(kept) > _MANY:
-            self._blocks = []
-            self._add(join([block for _, block in kept]))
         events = join(closed)
         np.subtract.at(count_by_row, events.row, 1)
         result = self._in_order(events)
