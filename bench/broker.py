@@ -48,7 +48,7 @@ def running(address: str | None) -> Iterator[str | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        broker = fix_kafka.Broker(Path(folder))
+        broker = fix_kafka.Broker(Path(folder), lasting=True)
         broker.start()
         try:
             yield broker.address

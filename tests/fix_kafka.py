@@ -28,7 +28,9 @@ from tests.kafka_secured import LISTENERS, Secured, broker_settings, fill, make_
 HERE = Path(__file__).parent / "kafka"
 LIBS = HERE / "target" / "libs"
 DEADLINE_S = 60.0
-JVM = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+JVM = ["-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto"]
+QUICK_START = "-XX:TieredStopAtLevel=1"
+"""Code is compiled once and not well: most brokers of the tests live for seconds."""
 
 
 def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -44,13 +46,19 @@ class Broker:
     """A broker of its own in ``folder``; its address and its data outlive `stop` and `kill`.
 
     ``address`` is open to everybody. ``listeners`` are further ones, security protocol by name; where they listen is in
-    ``addresses``, and what they need beside it in ``settings``.
+    ``addresses``, and what they need beside it in ``settings``. A ``lasting`` one runs as it would for years.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, str] | None = None, listeners: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        *,
+        lasting: bool = False,
     ) -> None:
         self._folder = folder
+        self._lasting = lasting
         more = dict(listeners or {})
         port, controller, *ports = _free_ports(2 + len(more))
         self.address = f"127.0.0.1:{port}"
@@ -100,7 +108,7 @@ class Broker:
         """Start it and wait until it answers."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_java(self._folder), "kafka.Kafka", str(self._properties)],
+                [*_java(self._folder, lasting=self._lasting), "kafka.Kafka", str(self._properties)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -206,9 +214,10 @@ def topic() -> str:
     return f"t{uuid.uuid4().hex[:12]}"
 
 
-def _java(folder: Path) -> list[str]:
+def _java(folder: Path, *, lasting: bool = False) -> list[str]:
     # A broker that is killed leaves the libraries that it unpacked: they go with its folder.
-    return ["java", *JVM, f"-Djava.io.tmpdir={folder}", "-cp", f"{LIBS}/*"]
+    quick = [] if lasting else [QUICK_START]
+    return ["java", *JVM, *quick, f"-Djava.io.tmpdir={folder}", "-cp", f"{LIBS}/*"]
 
 
 def require() -> None:
