@@ -31,6 +31,20 @@ def check_plain(section: str, host: str, *, behind_proxy: bool) -> None:
         )
 
 
+def expected_origin(origin: str) -> str:
+    """Say what would have been the origin of a page; empty if this is one, as a browser names it.
+
+    >>> expected_origin("http://127.0.0.1:8090"), expected_origin("http://127.0.0.1:8090/")
+    ('', '"http://127.0.0.1:8090" without the slash at its end')
+    """
+    scheme, separator, rest = origin.partition("://")
+    if scheme in ("http", "https") and separator and rest and not set(rest) & set("/*?# "):
+        return ""
+    if origin.endswith("/") and not expected_origin(origin[:-1]):
+        return f'"{origin[:-1]}" without the slash at its end'
+    return 'origins such as "https://host", "https://host:port" or "http://host:port", without a path or wildcard'
+
+
 def check_origins(setting: str, origins: Iterable[str]) -> None:
     """Refuse what no browser names as the origin of a page.
 
@@ -38,6 +52,5 @@ def check_origins(setting: str, origins: Iterable[str]) -> None:
         ConfigError: says which and what is expected.
     """
     for origin in origins:
-        scheme, separator, rest = origin.partition("://")
-        if scheme not in ("http", "https") or not separator or not rest or set(rest) & set("/*?# "):
-            raise ConfigError(f'{setting}: expected "https://host" or "https://host:port", got "{origin}"')
+        if expected := expected_origin(origin):
+            raise ConfigError(f'{setting}: expected {expected}, got "{origin}"')

@@ -20,11 +20,10 @@ def check(config: ConfigOption = None) -> None:
 
     Example: attune config check --config attune.toml
     """
-    from flows.settings import load, servers
     from flows.settings.advice import insecurities, unanswered, unproven
+    from flows.settings.check import check as checked
 
-    settings = load(config)
-    servers.check(settings)
+    settings = checked(config)
     risks = insecurities(settings)
     for risk in risks:
         say(f"warning: INSECURE: {risk}")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from flows.settings.fields import Host, Number, Port, Seconds, Section, Strings, expected
+from flows.settings.fields import Host, Number, Origins, Port, Seconds, Section, Strings, expected
 from schemas.diagnosis import CONTROL
 
 
@@ -18,7 +18,7 @@ class CollectorKey(Section):
     """A publishable key: whose site it stands for, whose pages may use it, and how much it may send in all."""
 
     tenant: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_clean)]
-    origins: Strings = ()
+    origins: Origins = ()
     events_per_s: Annotated[Number, Field(gt=0, le=1_000_000)] = 500.0
     burst: Annotated[int, Field(ge=100, le=10_000_000)] = 2_000
 

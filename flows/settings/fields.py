@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from schemas.exposure import expected_origin
+
 
 def expected(what: str) -> PydanticCustomError:
     """Return the error that says what a valid value would have been."""
@@ -31,6 +33,14 @@ def split(value: object) -> object:
     return value
 
 
+def origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the origins of pages, if all of them are ones."""
+    faults = [wanted for each in value if (wanted := expected_origin(each))]
+    if faults:
+        raise expected("; ".join(dict.fromkeys(faults)))
+    return value
+
+
 Number = Annotated[float, AfterValidator(finite)]
 Seconds = Annotated[Number, Field(gt=0, le=366 * 86_400)]
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -39,6 +49,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Host = Annotated[str, Field(min_length=1, max_length=255)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(split)]
 """A list; in a variable, its parts are separated by commas."""
+Origins = Annotated[Strings, AfterValidator(origins)]
+"""Whose pages may connect: as a browser names them."""
 
 
 class Section(BaseModel):

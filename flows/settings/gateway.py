@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
-from flows.settings.fields import Host, Number, Port, Seconds, Section, Strings, expected
+from flows.settings.fields import Host, Number, Origins, Port, Seconds, Section, Strings, expected
 
 
 class TokenKey(Section):
@@ -34,7 +34,7 @@ class Gateway(Section):
 
     host: Host = "127.0.0.1"
     port: Port = 8003
-    origins: Strings = ()
+    origins: Origins = ()
     behind_proxy: bool = False
     proxies: Strings = ("127.0.0.0/8", "::1/128")
     max_clients: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from flows.settings.fields import off
 from flows.settings.model import Settings
 from flows.settings.secrecy import MASK, is_secret_name, mask_text
 from schemas.errors import ConfigError
@@ -74,22 +76,68 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     Raises:
         SettingsError: with every fault of both layers.
     """
-    environ = os.environ if environ is None else environ
-    file = config_file(path, environ)
-    tree, lines, faults = _read(file) if file else ({}, {}, [])
-    origin: dict[Key, str] = {}
-    for name, key, value in _variables(environ):
-        if _assign(tree, key, value):
-            origin[key] = name
+    settings, faults = Layers.read(path, environ).settings()
+    if settings is None or faults:
+        raise SettingsError(faults)
+    return settings
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The file with the environment over it: the ``tree`` of values, where each came from, and what was no layer."""
+
+    tree: dict[str, Any]
+    file: Path | None
+    _lines: dict[Key, int]
+    _origin: dict[Key, str]
+    _faults: tuple[Fault, ...]
+
+    @classmethod
+    def read(cls, path: Path | None, environ: Mapping[str, str] | None) -> "Layers":
+        """Read both.
+
+        Raises:
+            SettingsError: the file that was named is not there.
+        """
+        environ = os.environ if environ is None else environ
+        file = config_file(path, environ)
+        tree, lines, faults = _read(file) if file else ({}, {}, [])
+        origin: dict[Key, str] = {}
+        for name, key, value in _variables(environ):
+            if _assign(tree, key, value):
+                origin[key] = name
+            else:
+                faults.append(Fault(".".join(key), "expected a table above it, got a plain value", name))
+        return cls(tree, file, lines, origin, tuple(faults))
+
+    def settings(self) -> tuple[Settings | None, list[Fault]]:
+        """Return the settings, None if there are none, and every fault of the layers."""
+        try:
+            return Settings.model_validate(self.tree), [*self._faults]
+        except ValidationError as error:
+            return None, [*self._faults, *(self._fault(detail) for detail in error.errors(include_url=False))]
+
+    def where(self, key: Key) -> str:
+        """Return the variables or the place in the file that a setting, or what a section contains, came from."""
+        origin = self._origin.items()
+        variables = [name for other, name in origin if other[: len(key)] == key or key[: len(other)] == other]
+        if variables:
+            return ", ".join(variables)
+        if self.file is None:
+            return "default"
+        line = next((self._lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self._lines), None)
+        return f"{self.file}:{line}" if line else str(self.file)
+
+    def _fault(self, detail: ErrorDetails) -> Fault:
+        key = _real_key(tuple(str(part) for part in detail["loc"]), self.tree)
+        if detail["type"] == "extra_forbidden":
+            problem = f"unknown key, {_did_you_mean(key)}"
+        elif detail["type"] == "missing":
+            problem = "must be there: expected a value, got nothing"
         else:
-            faults.append(Fault(".".join(key), "expected a table above it, got a plain value", name))
-    try:
-        settings = Settings.model_validate(tree)
-        if not faults:
-            return settings
-    except ValidationError as error:
-        faults += [_fault(detail, tree, origin, file, lines) for detail in error.errors(include_url=False)]
-    raise SettingsError(faults)
+            got = "" if isinstance(detail["input"], dict | BaseModel) else f", got {_shown(key, detail['input'])}"
+            problem = f"expected {_expected(detail)}{_or_off(key)}{got}"
+        return Fault(".".join(key) or "settings", problem, self.where(key))
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[Key, int], list[Fault]]:
@@ -159,18 +207,6 @@ def _assign(tree: dict[str, Any], key: Key, value: Any) -> bool:
     return True
 
 
-def _fault(
-    detail: ErrorDetails, tree: dict[str, Any], origin: dict[Key, str], file: Path | None, lines: dict[Key, int]
-) -> Fault:
-    key = _real_key(tuple(str(part) for part in detail["loc"]), tree)
-    if detail["type"] == "extra_forbidden":
-        problem = f"unknown key, {_did_you_mean(key)}"
-    else:
-        got = "" if isinstance(detail["input"], dict | BaseModel) else f", got {_shown(key, detail['input'])}"
-        problem = f"expected {_expected(detail)}{got}"
-    return Fault(".".join(key) or "settings", problem, _where(key, origin, file, lines))
-
-
 def _real_key(loc: Key, tree: Any) -> Key:
     """Cut off what pydantic adds to a location (the branches of a union), which is no key of the tree."""
     for depth, part in enumerate(loc):
@@ -180,22 +216,16 @@ def _real_key(loc: Key, tree: Any) -> Key:
     return loc
 
 
-def _where(key: Key, origin: dict[Key, str], file: Path | None, lines: dict[Key, int]) -> str:
-    """Return the variables or the place in the file that a setting, or what a section contains, came from."""
-    variables = [name for other, name in origin.items() if other[: len(key)] == key or key[: len(other)] == other]
-    if variables:
-        return ", ".join(variables)
-    if file is None:
-        return "default"
-    line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
-    return f"{file}:{line}" if line else str(file)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,20}://", re.IGNORECASE)
 
 
 def _shown(key: Key, value: object) -> str:
     """Return what was got, for the eyes: secrets masked, long values cut."""
     # What stands where a key's table belongs is most likely the key.
-    if any(map(is_secret_name, key)) or _is_secret_field(key) or "keys" in key:
-        return MASK
+    if any(map(is_secret_name, key)) or _is_secret_field(key) or ("keys" in key and key[-1] != "origins"):
+        # Of an address, what it begins with is no secret, and may be the fault.
+        scheme = _SCHEME.match(value) if isinstance(value, str) and key[-1] == "url" else None
+        return f'"{scheme[0]}{MASK}"' if scheme else MASK
     text = f'"{mask_text(value)}"' if isinstance(value, str) else mask_text(repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -217,10 +247,20 @@ def _section(key: Key) -> type[BaseModel] | None:
     return model
 
 
-def _is_secret_field(key: Key) -> bool:
+def _field(key: Key) -> FieldInfo | None:
     section = _section(key[:-1]) if key else None
-    field = section.model_fields.get(key[-1]) if section else None
+    return section.model_fields.get(key[-1]) if section else None
+
+
+def _is_secret_field(key: Key) -> bool:
+    field = _field(key)
     return field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
+
+
+def _or_off(key: Key) -> str:
+    """Say that a setting may be switched off, where it may."""
+    field = _field(key)
+    return ', or "off"' if field and any(getattr(each, "func", None) is off for each in field.metadata) else ""
 
 
 def _did_you_mean(key: Key) -> str:
@@ -269,4 +309,5 @@ def _expected(detail: ErrorDetails) -> str:
     words = _EXPECTED.get(detail["type"])
     if words is None:
         return f"something else ({detail['msg']})"
-    return words.format_map(detail.get("ctx", {})).replace("'", '"')
+    text = words.format_map(detail.get("ctx", {}))
+    return text.replace("'", '"') if detail["type"] == "literal_error" else text

@@ -116,8 +116,9 @@ Days = Annotated[int, Field(ge=1, le=36_500)]
 class Database(Section):
     """PostgreSQL or TimescaleDB, how rows are gathered before they are written, and how long they are kept.
 
-    No ``connections`` is one for each worker. Below ten days of rows a hypertable's chunks of seven would leave nothing
-    to sum.
+    No ``connections`` is one for each worker. Sums are refreshed as far back as rows are kept, less a chunk of seven
+    days; TimescaleDB wants two whole buckets there and leaves out the newest, and ``effect_days`` has buckets of a day:
+    hence ten days at least.
     """
 
     url: SecretStr | None = None

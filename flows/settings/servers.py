@@ -1,6 +1,8 @@
 """Turns the sections of the settings into the configurations of sources, sinks and the gateway."""
 
+import difflib
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from confluent_kafka import Producer
 from pydantic import SecretStr
@@ -30,6 +32,56 @@ from sources.collector.config import Key as CollectorKey
 from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
+USUAL_OPTIONS: Final = (
+    "batch.size",
+    "broker.address.family",
+    "client.id",
+    "client.rack",
+    "compression.type",
+    "debug",
+    "enable.ssl.certificate.verification",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "fetch.min.bytes",
+    "fetch.wait.max.ms",
+    "linger.ms",
+    "log_level",
+    "max.poll.interval.ms",
+    "message.max.bytes",
+    "metadata.max.age.ms",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "request.timeout.ms",
+    "retry.backoff.ms",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.token.endpoint.url",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "session.timeout.ms",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.cipher.suites",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "statistics.interval.ms",
+)
+"""Options that people set: librdkafka does not tell the names of its own."""
+
 
 def check(settings: Settings) -> None:
     """Make every configuration once, so that what only the rooms below know to be wrong is told before a start.
@@ -37,6 +89,12 @@ def check(settings: Settings) -> None:
     Raises:
         ConfigError: with everything that is wrong.
     """
+    if found := faults(settings):
+        raise ConfigError("\n".join(found))
+
+
+def faults(settings: Settings) -> list[str]:
+    """Return what only the rooms below know to be wrong, each as ``setting: what`` where a setting is at fault."""
     gateway = settings.gateway
     made: Iterable[Callable[[], object]] = (
         lambda: conductor_config(settings),
@@ -53,14 +111,15 @@ def check(settings: Settings) -> None:
         # Without keys there is no collector: only who wants to run one must make some.
         lambda: collector_config(settings) if settings.collector.keys else None,
     )
-    faults = []
+    told: list[str] = []
     for make in made:
         try:
             make()
         except ConfigError as error:
-            faults.append(str(error))
-    if faults:
-        raise ConfigError("\n".join(dict.fromkeys(faults)))
+            told.append(str(error))
+    # A fault that goes on in indented lines is one; else each line is.
+    lines = (line for text in told for line in ([text] if "\n " in text else text.splitlines()))
+    return list(dict.fromkeys(lines))
 
 
 def _check_rules(settings: Settings) -> None:
@@ -221,12 +280,30 @@ def _options(kafka: Kafka) -> dict[str, str]:
         ConfigError: it does not take them.
     """
     options = {key: _text(value) for key, value in kafka.options.items()}
+    if whole := _refused(options):
+        # librdkafka names the first alone. What it takes alone and not together is told as it says it.
+        each = {name: said for name, value in options.items() if (said := _refused({name: value}))}
+        told = [f'kafka.options."{name}": {_named(name, said)}' for name, said in each.items()]
+        raise ConfigError(mask_text("\n".join(told) or f"kafka.options: {whole}", secrets(kafka)))
+    return options
+
+
+def _refused(options: dict[str, str]) -> str:
+    """Return what librdkafka says against names, values and files of options; empty if it takes them."""
     try:
-        # A client without servers connects to nothing: it is made for what librdkafka says of names, values and files.
+        # A client without servers connects to nothing.
         opened(Producer, {"log_level": 0, **options})
     except ConfigError as error:
-        raise ConfigError(mask_text(str(error), secrets(kafka))) from None
-    return options
+        return str(error).removeprefix("Kafka options: ").strip()
+    return ""
+
+
+def _named(name: str, said: str) -> str:
+    """Say which option was probably meant, if librdkafka has none of this name."""
+    if not said.startswith("No such configuration property"):
+        return said
+    near = difflib.get_close_matches(name, USUAL_OPTIONS, n=1, cutoff=0.6)
+    return f"librdkafka has no such option{f', did you mean {near[0]}?' if near else ''}"
 
 
 def _text(value: object) -> str:
