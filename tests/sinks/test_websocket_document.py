@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 
 from schemas.batches import Records
 from sinks.websocket.asyncapi import CLOSE_CODES, FILE, document, text
@@ -25,10 +26,36 @@ from tests.fix_websocket import TOKENS, StartGateway, batch, token
 DOCUMENT = Path(__file__).parents[2] / "docs" / "websocket.md"
 
 
-def test_the_documented_client_works(start_gateway: StartGateway, tmp_path: Path) -> None:
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """Write down the documented client."""
     (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    script = tmp_path / "client.py"
-    script.write_text(example, encoding="utf-8")
+    path = tmp_path / "client.py"
+    path.write_text(example, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "shown, told",
+    [
+        ("", "the gateway wants a token: set TOKEN\n"),
+        ("nonsense", "refused: HTTP 401: "),
+        (token(iss="another"), "refused: HTTP 401: "),
+    ],
+)
+def test_the_documented_client_ends_where_no_token_helps(
+    start_gateway: StartGateway, script: Path, shown: str, told: str
+) -> None:
+    running = start_gateway(verify=TOKENS.verify)
+    command = [sys.executable, str(script), running.url]
+    env = {**os.environ, "TOKEN": shown}
+    ended = subprocess.run(command, capture_output=True, text=True, env=env, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(told)
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_documented_client_works(start_gateway: StartGateway, script: Path) -> None:
     running = start_gateway(verify=TOKENS.verify)
     tick = b'{"type":"engagement","session_id":"s","score":0.5,"category":"MODERATE"}'
     running.gateway.publish(Records("engagement", ["1"], ["t"], ["s"], [1], [tick]))
