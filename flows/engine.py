@@ -18,6 +18,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import cluster_main
 
+from operators.snapshot import SnapshotError
 from schemas.errors import AttuneError, ConfigError, TerminalError
 
 
@@ -66,6 +67,8 @@ def run(flow: Dataflow, placement: Placement, epoch_interval_s: float, recovery:
             ) from error
     else:
         return
+    if isinstance(ours, SnapshotError) and recovery is not None:
+        ours = SnapshotError(f"recovery folder {recovery.db_dir}: {ours}")
     # Outside of the handler: raised inside it, the error would become the cause of its own cause.
     raise ours
 

@@ -9,6 +9,10 @@ from schemas.errors import TerminalError
 State = TypeVar("State", bound=msgspec.Struct)
 
 
+class SnapshotError(TerminalError):
+    """State was packed by another release, or for another number of shards."""
+
+
 class _Head(msgspec.Struct):
     """What every snapshot holds beside its state: the version of its form, and how many shards there were."""
 
@@ -35,7 +39,7 @@ class Snapshots(Generic[State]):
         """Return the packed state.
 
         Raises:
-            TerminalError: it was written by another release, or with another number of shards.
+            SnapshotError: it was written by another release, or with another number of shards.
         """
         head = self._decode_head(packed)
         check(self._what, head.version, head.shards, reads=self._version, wants=shards)
@@ -46,15 +50,16 @@ def check(what: str, version: Any, shards: Any, *, reads: int, wants: int) -> No
     """Refuse a snapshot that this release, or this number of shards, can't go on from.
 
     Raises:
-        TerminalError: it has another version than is read, or another number of shards than is wanted.
+        SnapshotError: it has another version than is read, or another number of shards than is wanted.
     """
     if version != reads:
-        raise TerminalError(
-            f"The recovery store holds {what} of version {version}; this release reads {reads}. "
-            "Finish with the release that wrote it, or start with an empty recovery folder."
+        raise SnapshotError(
+            f"the recovery store holds {what} of version {version}; this release reads {reads}. Go on with the release "
+            'that wrote it, or start with an empty recovery folder: with kafka.start = "committed" that reads on from '
+            "the offsets committed to the group, but knows nothing of what was (docs/operations.md, Upgrade)"
         )
     if shards != wants:
-        raise TerminalError(
-            f"The recovery store holds {what} in {shards} shards, got window.shards = {wants}: state would be in two "
-            f"places. Set it to {shards}, or start with an empty recovery folder."
+        raise SnapshotError(
+            f"the recovery store holds {what} in {shards} shards, got window.shards = {wants}: state would be in two "
+            f"places. Set it to {shards}, or start with an empty recovery folder (docs/operations.md, Upgrade)"
         )

@@ -25,6 +25,7 @@ from flows.lifecycle import stop_on_signals, stop_with_parent
 from flows.processes import loopback_addresses
 from flows.stoppable import Stoppable
 from operators.decode import BatchDecoder
+from operators.snapshot import SnapshotError
 from schemas.batches import RawBatch
 from schemas.errors import ConfigError, TerminalError
 from tests.fix_kafka import wait_until
@@ -140,6 +141,24 @@ def test_an_error_inside_the_flow_reaches_the_caller_in_words(
         assert str(caught.value).startswith("flow failing: unforeseen (")
         assert "ATTUNE_DEBUG=1" in str(caught.value)
     assert "panicked" not in capfd.readouterr().err
+
+
+def test_state_that_does_not_fit_is_refused_with_its_folder_and_what_to_do(tmp_path: Path) -> None:
+    store = prepare_recovery(tmp_path / "store", 1)
+
+    def judge(shards: int) -> None:
+        config = ConductorConfig(shards=shards, anomalies=None, emotions=None)
+        batches = [raw([b"{}"], offset) for offset in range(4)]
+        run(build(config, TestingSource(batches), {"all": TestingSink([])}), Placement(), 0.0, store)
+
+    judge(2)
+    with pytest.raises(SnapshotError) as caught:
+        judge(3)
+    told = str(caught.value)
+    assert told.startswith(f"recovery folder {tmp_path / 'store'}: the recovery store holds ")
+    assert "in 2 shards, got window.shards = 3" in told
+    assert "or start with an empty recovery folder" in told
+    assert "## Upgrade" in (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
 def test_the_engines_api_opens_no_port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
