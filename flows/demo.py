@@ -99,7 +99,7 @@ def demo(settings: Settings, stop: threading.Event, tell: Callable[[str], None],
         ours, key = _with_key(ours, composed.origins + tuple(ours.gateway.origins))
         collector = stack.enter_context(collecting(ours))
         told = f"collector  {collector.url}  (key {key}, tenant {TENANT})"
-        running = Demo((*composed.told, told), watch, stop)
+        running = Demo((*composed.told, told, f"broker     {broker}"), watch, stop)
         flow = threading.Thread(
             target=running.guard(lambda: engine.run(composed.flow, Placement(), EPOCH_S)), name="flow", daemon=True
         )

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from schemas.errors import AttuneError, TerminalError
+from schemas.errors import AttuneError, TerminalError, TransientError
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS
 from sources.kafka.faults import Heard, is_terminal, opened, terminal
 from sources.kafka.preflight import ask
@@ -78,6 +78,7 @@ class _Admin:
 
     def __init__(self, connection: Connection, topic: str, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._at = connection.bootstrap_servers
         self._heard = Heard(connection)
         # A consumer's handle asks whether there is anybody: the admin client's waits, and tells no cause.
         consumer = opened(Consumer, {**self._heard.conf(), "group.id": GROUP, "allow.auto.create.topics": False})
@@ -152,6 +153,12 @@ class _Admin:
     def _fault(self, topics: list[str], error: KafkaError, right: str) -> AttuneError:
         """Return what to say when ``topics`` could not be dealt with; ``right`` is the one that it takes."""
         where = f"topic{'s' if len(topics) > 1 else ''} {', '.join(topics)}"
+        if "waiting for controller" in error.str():
+            return TransientError(
+                f"Kafka at {self._at} answers, but names no controller, which alone could {right} {where}, within "
+                f"{self._timeout_s:g} s: is one elected? librdkafka's mock broker, as `attune demo` runs it, never has "
+                "one; the demo's topics are there already"
+            )
         if error.code() in _SILENT:
             return self._heard.unanswered(error, self._timeout_s)
         if error.code() in _DENIED:

@@ -88,6 +88,7 @@ def test_a_page_of_another_origin_sees_help_when_it_is_clicked_in_anger(
         told = re.compile(r"^collector +(\S+)/ +\(key (\S+), tenant \S+\)$", re.MULTILINE)
         wait_until(lambda: bool(told.search((tmp_path / "log").read_text())), "the collector is told")
         (found,) = told.findall((tmp_path / "log").read_text())
+        wait_until(lambda: "broker     127.0.0.1:" in (tmp_path / "log").read_text(), "the broker is told")
         with page.expect_response("**/api/telemetry/stream?*"):
             page.goto(f"{examples}/shop.html?gateway=http://127.0.0.1:{port}&collector={found[0]}&key={found[1]}")
         for _ in range(3):

@@ -1,8 +1,13 @@
 """The embedded broker is Kafka enough for the source and the sink."""
 
+import pytest
+
 from flows.local.kafka import mock_kafka
 from schemas.batches import Records
+from schemas.errors import TransientError
 from sinks.kafka import KafkaSink, KafkaSinkConfig
+from sources.kafka import create_topics
+from sources.kafka.settings import Connection
 from tests.sources.kafka_parts import Driver, committed, config, write
 
 
@@ -26,3 +31,11 @@ def test_the_demo_runs_on_it() -> None:
         parts[1].until(lambda _: committed(address, "g-a", "a", 1) == 2, "the commit")
         for driver in parts:
             driver.part.close()
+
+
+def test_that_topics_can_t_be_made_on_it_is_said() -> None:
+    with (
+        mock_kafka(["a"], 1) as address,
+        pytest.raises(TransientError, match=r"names no controller.* CREATE topics a, b, .*mock broker"),
+    ):
+        create_topics(Connection(bootstrap_servers=address), 1, 1, inbound=["a"], outbound=["b"], timeout_s=1.0)
