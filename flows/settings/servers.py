@@ -32,6 +32,8 @@ from sources.collector.config import Key as CollectorKey
 from sources.kafka.faults import opened
 from sources.kafka.settings import Connection, SourceConfig
 
+TOGETHER: Final = "Failed to create producer: "
+"""How librdkafka begins what it finds wrong only as it makes a client of all options."""
 USUAL_OPTIONS: Final = (
     "batch.size",
     "broker.address.family",
@@ -281,10 +283,13 @@ def _options(kafka: Kafka) -> dict[str, str]:
     """
     options = {key: _text(value) for key, value in kafka.options.items()}
     if whole := _refused(options):
-        # librdkafka names the first alone. What it takes alone and not together is told as it says it.
+        # Of names and values librdkafka tells the first that it does not know. What is wrong only together it tells as
+        # it makes a client, often beginning with an option; then none can be judged alone.
         each = {name: said for name, value in options.items() if (said := _refused({name: value}))}
-        told = [f'kafka.options."{name}": {_named(name, said)}' for name, said in each.items()]
-        raise ConfigError(mask_text("\n".join(told) or f"kafka.options: {whole}", secrets(kafka)))
+        told = [f'kafka.options."{name}": {_named(name, s)}' for name, s in each.items() if not s.startswith(TOGETHER)]
+        about = next((f'."{name}"' for name in options if whole.startswith(f"{TOGETHER}{name} ")), "")
+        whole = whole.removeprefix(TOGETHER)
+        raise ConfigError(mask_text("\n".join(told) or f"kafka.options{about}: {whole}", secrets(kafka)))
     return options
 
 

@@ -58,6 +58,18 @@ def test_a_check_of_all_gives_the_settings_and_tells_ports_that_are_the_same(tmp
         check_all(None, environ)
 
 
+def test_options_that_do_not_go_together_are_one_fault_at_the_one_that_is_named() -> None:
+    environ = {"ATTUNE_KAFKA__OPTIONS__SECURITY_PROTOCOL": "SASL_SSL"}
+    with pytest.raises(
+        ConfigError, match=r"^1 fault .*\n  kafka\.options: No provider .*: set sasl\.mechanism to PLAIN"
+    ):
+        check_all(None, environ)
+    environ = {"ATTUNE_KAFKA__OPTIONS__SECURITY_PROTOCOL": "SSL", "ATTUNE_KAFKA__OPTIONS__SSL_CA_LOCATION": "/nowhere"}
+    told = r'^1 fault .*\n  kafka\.options\."ssl\.ca\.location": .* is it there.*\(ATTUNE_.*__SSL_CA_LOCATION\)$'
+    with pytest.raises(ConfigError, match=told):
+        check_all(None, environ)
+
+
 def test_librdkafka_has_the_options_that_may_have_been_meant() -> None:
     for name in servers.USUAL_OPTIONS:
         assert "No such" not in servers._refused({name: "x"}), name
