@@ -218,3 +218,22 @@ def test_what_the_gateway_refuses_is_not_said_again(visit: Visiting, gateway: Ga
     connected(gateway, "t", 2)
     one.page.wait_for_timeout(300)
     assert gateway.heard.empty()
+
+
+def test_what_can_t_be_written_now_is_said_again_once_in_a_while(visit: Visiting, gateway: Gateway) -> None:
+    open_visit, collect = visit
+    quick = "(set) => (listener, wait) => set(listener, wait === 5000 ? 200 : wait)"
+    given = f"...(window.setTimeout = ({quick})(setTimeout), {{}}), gateway: '{gateway.url}', token: 't'"
+    one = open_visit(collect(), given)
+    connected(gateway, "t")
+    gateway.unavailable = True
+    for name in ("i1", "i2", "i3"):
+        gateway.show(name, "social_toast")
+    one.page.wait_for_timeout(2_000)
+    assert 9 <= gateway.heard.qsize() <= 3 * 11, "each once, and again every 5 s, here 0.2 s"
+    gateway.unavailable = False
+    one.page.wait_for_timeout(500)
+    while not gateway.heard.empty():
+        gateway.heard.get()
+    one.page.wait_for_timeout(500)
+    assert gateway.heard.empty(), "it is written"
