@@ -128,12 +128,14 @@
     cut(element.dataset.attune || element.getAttribute("name") || element.id || element.tagName.toLowerCase());
   const ours = (target) => !target?.closest || target.closest("[data-attune-box]");
 
+  // Forms write into the query; some pages are told apart by the fragment.
+  const here = () => location.origin + location.pathname;
+  const route = () => here() + (/^#[!/]/.test(location.hash) ? location.hash : "");
+
   function view() {
-    // Forms write into query and fragment.
-    const here = location.origin + location.pathname;
-    if (here + location.hash === place) return;
-    place = here + location.hash;
-    pushOnPage("page_view", { url: here.slice(0, 2000) });
+    if (route() === place) return;
+    place = route();
+    pushOnPage("page_view", { url: here().slice(0, 2000) });
   }
 
   /** Let clicks go (all, or one), with what came of them. */
@@ -254,7 +256,12 @@
       setTimeout(view); // once the page is what it will be
     };
     undo.push(() => (history.pushState = original));
-    on(window, "popstate", () => pushOnPage("exit_intent", { edge: "back" }, true));
+    let clicked = 0;
+    on(document, "click", () => (clicked = now()));
+    // A link to a fragment says so, too.
+    on(window, "popstate", () => {
+      if (route() !== place && now() - clicked > 99) pushOnPage("exit_intent", { edge: "back" }, true);
+    });
     on(window, "popstate hashchange", view);
     on(document, "visibilitychange", () => document.visibilityState === "hidden" && leave());
     on(window, "pagehide", leave);

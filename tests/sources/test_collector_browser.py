@@ -98,6 +98,24 @@ def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Visiting)
     assert [said for said in one.complaints if "attune" in said.lower()] == []
 
 
+def test_links_within_the_page_are_neither_views_nor_steps_back(visit: Visiting) -> None:
+    open_visit, collect = visit
+    collecting = collect()
+    page = open_visit(collecting).page
+    for link in ("#size", "#nowhere", "#size", "#shelf"):
+        page.locator(link).click()
+        page.wait_for_timeout(120)
+    page.go_back()  # from the shelf, which is a page of its own
+    page.wait_for_timeout(150)
+    page.go_back()  # from one fragment to another
+    page.wait_for_timeout(150)
+    page.goto("about:blank")
+    wait_until(lambda: len(kinds(collecting.records(), "exit_intent")) > 0, "the step back", 10)
+    records = sorted(once(collecting.records()), key=lambda one: one["ts"])
+    assert [one["edge"] for one in kinds(records, "exit_intent")] == ["back"]
+    assert len(kinds(records, "page_view")) == 3  # the page, the shelf, the page again
+
+
 @pytest.mark.parametrize("wish", ["globalPrivacyControl = true", "doNotTrack = '1'"])
 def test_who_asks_not_to_be_tracked_is_not(visit: Visiting, wish: str) -> None:
     open_visit, collect = visit
