@@ -29,6 +29,7 @@ from operators.emotions.table import Visitors
 from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
+from operators.interventions.records import may_be_of
 from operators.settle import Closed
 from schemas.inbound import MAX_TS, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
@@ -193,11 +194,11 @@ class Diagnosis:
 
     def _reply(self, course: Course, reply: Reply) -> None:
         event = reply.event
-        if isinstance(event, InterventionApproval):
-            key = session_key(event.tenant_id, event.session_id)
+        tenant, session = event.tenant_id, event.session_id
+        if isinstance(event, InterventionApproval) and may_be_of(event.intervention_id, tenant, session):
             # By stream time: the tick of its own time may be closed by now, or lie years ahead.
-            since = min(event.ts, reply.stream_time)
-            course.want(Place(reply.at, reply.stream_time), key, covering_tick(reply.stream_time), since)
+            place, since = Place(reply.at, reply.stream_time), min(event.ts, reply.stream_time)
+            course.want(place, session_key(tenant, session), covering_tick(reply.stream_time), since)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
         course.tell(Place(reply.at, reply.stream_time), answer, first=False)
 

@@ -15,7 +15,18 @@ from schemas.batches import END_OF_TIME
 from schemas.outbound import Intervention, Record
 from tests import events
 from tests.model import LogRecord
-from tests.operators.diagnosed import RULES, START, brief, by_session, cues_of, emotions_of, expected, logs, said
+from tests.operators.diagnosed import (
+    RULES,
+    START,
+    brief,
+    by_session,
+    cues_of,
+    emotions_of,
+    expected,
+    followed,
+    logs,
+    said,
+)
 
 MAPPING = read_interventions(emotions=RULES.emotions)
 
@@ -83,6 +94,14 @@ def test_sessions_do_not_depend_on_how_they_are_interleaved(log: list[LogRecord]
     assert by_session(cues_of(mixed)) == by_session(cues_of(log))
 
 
+ABOUT = f"t/s/{START}/intervention/click/rage_click/help_chat"
+
+
+def approval(after_ms: int, *, about: str = ABOUT, **fields: Any) -> LogRecord:
+    """Return a record of somebody's approval of an intervention."""
+    return said("intervention.approval", after_ms, user="boss", intervention_id=about, **fields)
+
+
 def scores(log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[int, float | None]:
     return {cue.ts - START: cue.score for of_shard in cues_of(log, cuts) for cue in of_shard if isinstance(cue, Scored)}
 
@@ -90,7 +109,7 @@ def scores(log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[int, floa
 def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_come() -> None:
     """Its own tick was closed seconds ago: nobody remembers that score, and 0 would be a lie."""
     chat = [said("chat.message", 1_000 * second) for second in range(140)]
-    answer = said("intervention.approval", 64_500, late_ms=12_000, user="boss")
+    answer = approval(64_500, late_ms=12_000)
     log = sorted([*chat, answer], key=lambda record: record.record_ts)
     for cuts in ((), range(len(log))):
         found = scores(log, cuts)
@@ -100,8 +119,19 @@ def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_com
 
 def test_an_approval_from_the_far_future_is_not_waited_for() -> None:
     years = 7_000 * 365 * 86_400_000
-    log = [said("intervention.approval", 0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
+    log = [approval(0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
     assert max(scores(log)) == 65_000
+
+
+def test_nothing_is_waited_for_where_an_approval_can_be_of_no_intervention() -> None:
+    """Each made-up one took room for its session and two ticks, and was told two scores."""
+    log = [
+        approval(number, session=f"s{number}", about=about)
+        for number, about in enumerate(["i1", "t/s1/then/intervention/x", "t/s2/1/emotion/x", ABOUT] * 100)
+    ]
+    assert not scores([*log, *(said("chat.message", 10_000 * number) for number in range(1, 10))])
+    (stream,) = followed(log, 10)._streams.values()
+    assert not stream.wanted.ticks
 
 
 def test_a_score_is_known_though_stream_time_leapt_beyond_it() -> None:
