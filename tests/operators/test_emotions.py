@@ -189,3 +189,20 @@ def test_what_happened_before_a_silence_does_not_break_it() -> None:
     for odd in (repeat, said("chat.message", 1_500, late_ms=1_000)):
         found = emotions_of(cues_of([before, cart, odd, later]))
         assert [(each.rule, each.ts) for each in found] == [("silence_at_till", START + 61_000)]
+
+
+def test_those_who_fail_to_do_something_at_once_are_told_of_in_one_order() -> None:
+    """The one's wait is seen to be over at an event of his own, the other's when stream time has reached it."""
+    for last in ("u1", "u2"):
+        log = [
+            *(
+                said("telemetry.hover", 0, user=user, element="box", duration_ms=0, page="cart")
+                for user in ("u1", "u2")
+            ),
+            said("chat.message", 0, user="u3", session="other"),
+            said("chat.message", 68_000, user="u3", session="other"),
+            said("chat.message", 68_001, user=last),
+        ]
+        whole = cues_of(log)
+        assert by_session(cues_of(log, range(len(log)))) == by_session(whole)
+        assert [each.user_id for each in emotions_of(whole)] == ["u1", "u2"]
