@@ -6,14 +6,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from operators.chunk import Chunk
 from operators.config import NEVER
 from operators.decode import BatchDecoder
-from operators.emotions.marks import Began, counted, mark_of, near
+from operators.emotions.marks import Began
 from operators.emotions.matcher import Matcher, Shown
 from operators.emotions.patterns import OBSERVED, TRACKED, path_of
 from operators.emotions.recent import Recent
@@ -22,7 +21,7 @@ from operators.emotions.rules import Rules, read_rules
 from operators.emotions.sieve import Batch, Sieve
 from operators.emotions.table import Visitors
 from operators.emotions.visitor import Visitor
-from schemas.inbound import Click, PageView
+from schemas.inbound import PageView
 from tests import events
 from tests.model import LogRecord
 from tests.operators.diagnosed import DECODER, RULES, START, WINDOW, said
@@ -381,33 +380,3 @@ def test_the_past_of_a_mask_is_replaced_by_what_it_is_about() -> None:
     scroll = roles.codes([turning])
     assert roles.masks[roles.turned(0, scroll, yes)[0]] == entry.bit == bits["scroll_turn"]
     assert roles.masks[roles.turned(0, scroll, no)[0]] == 0
-
-
-# What is remembered of an event.
-
-
-CLICK = Click("e1", "t", "s", "u", 5, "buy", 3.0, 4.0, "home")
-SEEN = PageView("e2", "t", "s", "u", 6, "/shoes/?size=9", "product")
-
-
-@pytest.mark.parametrize(
-    "name, event, mark",
-    [
-        ("rage_click", CLICK, (5, "e1", 3.0, 4.0)),
-        ("dead_clicks", CLICK, (5, "e1", None)),
-        ("products_compared", SEEN, (6, "e2", "/shoes")),
-        ("cart_review", SEEN, ((6, "e2"),)),
-    ],
-)
-def test_a_mark_has_what_its_rule_compares(name: str, event: Any, mark: tuple[Any, ...]) -> None:
-    (rule,) = (rule for rule in RULES.rules if rule.name == name)
-    assert mark_of(rule)(event) == mark
-
-
-def test_the_mark_of_what_stands_nowhere_is_in_the_corner() -> None:
-    assert near(SEEN) == (6, "e2", 0.0, 0.0)
-
-
-def test_any_field_may_have_to_differ() -> None:
-    rules = rules_of([{"on": ["click"], "count": 2, "within_s": 1, "distinct": '"element"'}])
-    assert counted(rules.rules[0])(CLICK) == (5, "e1", "buy")
