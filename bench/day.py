@@ -2,8 +2,9 @@
 
 ``python -m bench.day CONNINFO [--sessions N]`` loads it into a migrated database and brings its rollups up to date.
 
-Four of five sessions are a shop's visits of one user, the rest live rooms. Who is held out, and how much an
-intervention wins, is known: see ``TREATED`` and ``HELD_OUT``.
+Four of five sessions are a shop's visits of one user, the rest live rooms. Scores, contributions and categories follow
+from each tick's signals as the operators' do. Who is held out, and how much an intervention wins, is known: see
+``TREATED`` and ``HELD_OUT``.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from random import Random
+from statistics import fmean as mean
 from typing import Any
 
 import msgspec
@@ -21,9 +24,10 @@ from psycopg.types.json import set_json_dumps
 
 from bench.day_chat import calibrations, conversation, dead_letters
 from bench.measure import console
+from operators.config import WINDOW_MS, ScoreConfig
+from operators.engagement import Explanation, explain
 from schemas.outbound import (
     Anomaly,
-    Contributions,
     DetectorScores,
     Emotion,
     Engagement,
@@ -49,6 +53,9 @@ BUSY = (1, 1, 1, 1, 1, 2, 3, 5, 7, 8, 9, 9, 8, 8, 9, 9, 10, 12, 15, 18, 17, 12, 
 TREATED, HELD_OUT = 0.14, 0.08
 """The chance of a conversion after an intervention, and without one."""
 
+SCORE = ScoreConfig()
+ABSENT, PRESENT = Signals(0, 0, 1, 0, 0.0, 0.0, 0.0), Signals(0, 0, 1, 1, 1.0, 0.0, 0.0)
+"""What a visit's user does in 60 s: nothing, or something."""
 FELT = {
     "price_shock": ("discount_modal", "HIGH", 0.92),
     "frustration": ("help_chat", "HIGH", 0.90),
@@ -102,72 +109,85 @@ class Session:
     def visit(self) -> Iterator[Record]:
         """Yield a visit of one user: few minutes, emotions, perhaps a chat."""
         rng = self.rng
-        ticks = rng.randrange(12, 120)
-        yield from self._ticks([(1, rng.random() < 0.7, 0.25) for _ in range(ticks)])
+        count = rng.randrange(12, 120)
+        active = [rng.random() < 0.7 for _ in range(count)]
+        led_to: list[Record] = []
         for _ in range(rng.choice((0, 0, 1, 1, 2, 3))):
-            ts = self.begin + rng.randrange(5_000, ticks * TICK_MS)
-            emotion = rng.choice(list(FELT))
-            intervention, priority, sure = FELT[emotion]
-            felt = Emotion(
-                id=f"{self.tenant}/{self.name}/{ts}/emotion/{self.user}/{emotion}",
-                tenant_id=self.tenant,
-                session_id=self.name,
-                ts=ts,
-                user_id=self.user,
-                emotion=emotion,
-                confidence=sure,
-                rule=emotion,
-                evidence=[f"e-{ts - 700}", f"e-{ts}"],
-            )
-            yield felt
-            trigger = Trigger("emotion", felt.id, emotion)
-            yield from self._intervene(ts, intervention, priority, sure, trigger, self.user, 0.25)
+            ts = self.begin + rng.randrange(5_000, count * TICK_MS)
+            led_to += self._feel(ts)
+            for number in range(count):  # whoever feels something has done something
+                active[number] |= ts < self._tick(number) <= ts + WINDOW_MS
+        ticks = [PRESENT if acts else ABSENT for acts in active]
+        yield from self._ticks(ticks)
+        yield from led_to
         if rng.random() < 0.3:
             yield from conversation(rng, self.tenant, self.name, self.user, self.begin)
-        yield self._summary(ticks, 1, 0.25)
+        yield self._summary(ticks)
 
     def room(self) -> Iterator[Record]:
-        """Yield a live room: a score that wanders, falls once in a while, and comes back."""
+        """Yield a live room: a liveliness that wanders, falls once in a while, and comes back."""
         rng = self.rng
-        ticks, people, score = rng.randrange(180, 540), rng.randrange(5, 150), rng.uniform(0.35, 0.7)
-        fall = rng.randrange(60, ticks - 80) if rng.random() < 0.4 else None
+        count, people, score = rng.randrange(180, 540), rng.randrange(5, 150), rng.uniform(0.35, 0.7)
+        fall = rng.randrange(60, count - 80) if rng.random() < 0.4 else None
         length = rng.randrange(12, 60)
-        levels = []
-        for tick in range(ticks):
+        ticks = []
+        for number in range(count):
             score = min(0.95, max(0.1, score + rng.gauss(0, 0.01)))
-            low = fall is not None and fall <= tick < fall + length
-            levels.append((people, rng.randrange(people), score * (0.5 if low else 1.0)))
-        yield from self._ticks(levels)
+            low = fall is not None and fall <= number < fall + length
+            level = score / 0.8 * (0.5 if low else 1.0) * (0.95 + 0.1 * rng.randrange(people) / people)
+            ticks.append(lively(people, min(1.0, level)))
+        yield from self._ticks(ticks)
         if fall is not None:
-            yield from self._episode(fall, length, score, people)
-        yield self._summary(ticks, people, score)
+            yield from self._episode(ticks, fall, length)
+        yield self._summary(ticks)
 
-    def _ticks(self, levels: list[tuple[int, int, float]]) -> Iterator[Record]:
-        first = (self.begin // TICK_MS + 1) * TICK_MS
-        for number, (people, active, score) in enumerate(levels):
-            ts = first + number * TICK_MS
-            chat = int(active * score)
-            parts = Contributions(round(score * 0.4, 6), 0.0, round(score * 0.5, 6), round(score * 0.1, 6), 0.0)
+    def _tick(self, number: int) -> int:
+        """Return when a tick of the session is, counted from 0."""
+        return (self.begin // TICK_MS + 1 + number) * TICK_MS
+
+    def _feel(self, ts: int) -> Iterator[Record]:
+        """Yield an emotion of the visit's user, and what it leads to."""
+        emotion = self.rng.choice(list(FELT))
+        intervention, priority, sure = FELT[emotion]
+        felt = Emotion(
+            id=f"{self.tenant}/{self.name}/{ts}/emotion/{self.user}/{emotion}",
+            tenant_id=self.tenant,
+            session_id=self.name,
+            ts=ts,
+            user_id=self.user,
+            emotion=emotion,
+            confidence=sure,
+            rule=emotion,
+            evidence=[f"e-{ts - 700}", f"e-{ts}"],
+        )
+        yield felt
+        trigger = Trigger("emotion", felt.id, emotion)
+        yield from self._intervene(ts, intervention, priority, sure, trigger, self.user, scored(PRESENT).score)
+
+    def _ticks(self, ticks: list[Signals]) -> Iterator[Record]:
+        for number, signals in enumerate(ticks):
+            ts, found = self._tick(number), scored(signals)
             yield Engagement(
                 id=f"{self.head}/engagement/{ts}",
                 tenant_id=self.tenant,
                 session_id=self.name,
                 ts=ts,
                 session_start=self.begin,
-                score=score,
-                category="MODERATE" if score >= 0.4 else "LOW",
-                signals=Signals(chat, chat // 2, people, int(active), active / people, 0.0, 0.0),
-                contributions=parts,
+                score=found.score,
+                category=found.category,
+                signals=signals,
+                contributions=found.contributions,
             )
 
-    def _episode(self, fall: int, length: int, score: float, people: int) -> Iterator[Record]:
+    def _episode(self, ticks: list[Signals], fall: int, length: int) -> Iterator[Record]:
         """Yield an anomaly, told every 30 s until it is resolved, and what is done about it."""
         rng = self.rng
         kind = rng.choice(list(DROPPED))
-        first = (self.begin // TICK_MS + 1 + fall) * TICK_MS
+        expected = mean([scored(signals).score for signals in ticks[fall - 12 : fall]])
         for tick in [*range(2, length, 6), length + 2]:
-            ts, raised = first + tick * TICK_MS, tick <= length
-            current = score * (0.5 if raised else 0.95)
+            ts, raised = self._tick(fall + tick), tick <= length
+            signals = ticks[fall + tick]
+            current = scored(signals).score
             told = Anomaly(
                 id=f"{self.head}/anomaly/{kind}/{ts}/{'raised' if raised else 'resolved'}",
                 tenant_id=self.tenant,
@@ -179,10 +199,10 @@ class Session:
                 state="raised" if raised else "resolved",
                 score=0.7 if raised else 0.2,
                 current=current,
-                expected=score,
-                deviation=score - current,
+                expected=expected,
+                deviation=expected - current,
                 detector=DetectorScores(0.7, 0.7, 0.7),
-                signals=Signals(1, 1, people, people // 3, 0.3, 0.0, 0.0),
+                signals=signals,
             )
             yield told
             if tick == 2:
@@ -273,28 +293,51 @@ class Session:
         if converted:
             yield 45_000, "converted"
 
-    def _summary(self, ticks: int, people: int, score: float) -> SessionSummary:
+    def _summary(self, ticks: list[Signals]) -> SessionSummary:
+        scores = [scored(signals).score for signals in ticks]
+        count, people = len(ticks), ticks[0].connected_users
+        chat, reactions = (
+            sum(signals.chat_per_min for signals in ticks) * TICK_MS // WINDOW_MS,
+            sum(signals.reactions_per_min for signals in ticks) * TICK_MS // WINDOW_MS,
+        )
         return SessionSummary(
             id=f"{self.head}/session",
             tenant_id=self.tenant,
             session_id=self.name,
-            ts=self.begin + ticks * TICK_MS,
+            ts=self.begin + count * TICK_MS,
             session_start=self.begin,
             ended_by="ended" if people > 1 else "idle",
-            duration_ms=ticks * TICK_MS,
-            events=ticks * people,
-            chat_messages=ticks * people // 10,
-            reactions=ticks * people // 20,
+            duration_ms=count * TICK_MS,
+            events=chat + reactions + count * 2 + people * 2,
+            chat_messages=chat,
+            reactions=reactions,
             votes=0,
-            telemetry=ticks * 2,
+            telemetry=count * 2,
             joins=people,
             leaves=people,
             users=people,
             peak_connected=people,
-            ticks=ticks,
-            score_mean=score,
-            score_peak=min(1.0, score * 1.1),
+            ticks=count,
+            score_mean=mean(scores),
+            score_peak=max(scores),
         )
+
+
+@cache
+def scored(signals: Signals) -> Explanation:
+    """Return the score of signals, with its contributions and category, by the defaults."""
+    return explain(signals, SCORE)
+
+
+def lively(people: int, level: float) -> Signals:
+    """Return what a room does in 60 s so that its score is about ``level``, 0..1, of what it can be without a poll.
+
+    >>> round(scored(lively(10, 1.0)).score, 4), round(scored(lively(10, 0.5)).score, 4)
+    (0.65, 0.3294)
+    """
+    active = round(people * level)
+    chat, reactions = (round((1 + most) ** level) - 1 for most in (SCORE.chat_ceiling, SCORE.reactions_ceiling))
+    return Signals(chat, reactions, people, active, active / people, 0.0, 0.0)
 
 
 def hash_of(tenant: str, user: str) -> float:

@@ -12,7 +12,7 @@ import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -26,17 +26,30 @@ from bench.events import Load
 from bench.sinks import Counting
 from flows.conductor import ConductorConfig, build
 from operators import records
+from operators.anomalies.config import AnomalyConfig
+from operators.anomalies.detector import Detector
 from operators.config import PANE_MS, ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
+from operators.emotions.diagnosis import Diagnosis, Noticed
+from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
+from operators.interventions.config import InterventionConfig
+from operators.interventions.content import read_interventions
+from operators.interventions.cues import CueBatch
+from operators.interventions.shard import Interventions
 from operators.window import Shard
 from schemas.batches import RawBatch
 from schemas.inbound import PageView
 
 BATCH = 65_536
+LIVE_BATCH = 4_096
+STEADY_S = 15 * 60
+"""How long visitors go on until as much of them is forgotten as is remembered: the rules look back 10 minutes."""
 TICKS = 5
 TICK_BOUND_S = 2.5
 """A tick of 100,000 sessions must be over in half the time to the next one."""
+FEW = 64
+"""Sessions and users of a rehearsal: what they leave of the allocator's room is as good as nothing."""
 DAY_S = 86_400
 PARTS = 6
 
@@ -51,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--users", type=int, default=1_000_000, help="of one session; many, since the process has its own"
     )
+    options.add_argument(
+        "--visitors", type=int, default=4_000, help="with everything on, all telemetry at 0.2 events/s"
+    )
     options.add_argument("--shards", type=int, default=4)
     options.add_argument("--day-sessions", type=int, default=43_200, help="of the simulated day")
     return options
@@ -59,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Print the tables."""
     memory(options)
+    everything(options)
     sessions(options)
     day(options)
 
@@ -101,6 +118,27 @@ def memory(options: argparse.Namespace) -> None:
     )
 
 
+def everything(options: argparse.Namespace) -> None:
+    """Tell what visitors take with anomalies, emotions and interventions on, whose events are all telemetry."""
+    n = options.visitors
+    alone, together = Load(n, 1, 0.2, telemetry=1.0), Load(1, n, 0.2 * n, telemetry=1.0)
+    rows = [
+        ("a session of one visitor at 0.2 events/s", _fresh(_measure_visitors, alone, n, options.shards)),
+        ("a further visitor of one session, the same", _fresh(_measure_visitors, together, n, 1)),
+        ("of one session, a minute of that and then silence", _fresh(_measure_visitors, together, n, 1, leave=True)),
+    ]
+    measure.show(
+        f"With anomalies, emotions and interventions on, all telemetry, {STEADY_S / 60:g} minutes: bytes each",
+        ["what", "how many", "resident, all ticks closed", "snapshot: windows", "emotions", "interventions"],
+        [
+            [what, f"{n:,}", *(f"{size / n:,.0f}" for size in (grown.resident, *grown.snapshots))]
+            for what, grown in rows
+        ],
+        "A session of one visitor must take less than 10 kB. The interventions' part has what was done, known for "
+        f"{InterventionConfig().memory_ms // 3_600_000} hours.",
+    )
+
+
 def day(options: argparse.Namespace) -> None:
     """Tell how the recovery folder grows over a day of visitors who come and go."""
     grown = _fresh(_measure_day, options.day_sessions, options.shards)
@@ -137,10 +175,10 @@ class _Held:
                 told += len(records.engagement(closed, self._scorer)) + len(records.summaries(closed))
         return told
 
-    def take(self, load: Load, count: int) -> int:
-        """Take in that many events of a load; return the last one's time."""
+    def take(self, load: Load, count: int, at_once: int = BATCH) -> int:
+        """Take in that many events of a load, so many at once; return the last one's time."""
         ts = 0
-        for batch in events.batched(events.stream(load, count), BATCH):
+        for batch in events.batched(events.stream(load, count), at_once):
             self.feed(batch)
             ts = int(batch.record_ts[-1])
         return ts
@@ -161,6 +199,57 @@ class _Held:
     def users(self) -> int:
         """How many users they have."""
         return sum(int(shard.sessions.users_count.sum()) for shard in self.shards)
+
+
+class _Everything(_Held):
+    """The same with anomalies, emotions and interventions, whose tenant is one."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__(shards)
+        rules, window = read_rules(), WindowConfig()
+        detector = Detector(AnomalyConfig(), ScoreConfig())
+        self._decoder = BatchDecoder(shards, window, rules.patterns.sorters)
+        self.shards = [Shard(window, self._scorer, detector) for _ in range(shards)]
+        self.diagnoses = [Diagnosis(rules, window) for _ in range(shards)]
+        self.interventions = Interventions(InterventionConfig(), *read_interventions(emotions=rules.emotions))
+
+    def feed(self, batch: RawBatch) -> int:
+        """Take a batch in; return the number of records that it led to, forgotten."""
+        told = 0
+        for which, chunk in self._decoder(batch).chunks:
+            judged = self.shards[which].feed(chunk)
+            closed = list(self.shards[which].close())
+            anomalies = [found for closing in closed for found in records.anomalies(closing)]
+            cues = self.diagnoses[which].take(Noticed(chunk, judged.accepted(len(chunk)), closed, anomalies))
+            told += len(cues) + len(self.interventions.take(CueBatch(which, chunk.clock, cues)))
+        return told
+
+    def snapshots(self) -> tuple[int, int, int]:
+        """Return the bytes of snapshots: of windows and anomalies, of emotions, of interventions."""
+        windows, emotions = (sum(len(each.snapshot()) for each in of) for of in (self.shards, self.diagnoses))
+        return windows, emotions, len(self.interventions.snapshot())
+
+
+@dataclass(frozen=True, slots=True)
+class _Visitors:
+    """Bytes that visitors take: resident, and in the three parts of a snapshot."""
+
+    resident: int
+    snapshots: tuple[int, int, int]
+
+
+def _measure_visitors(load: Load, visitors: int, shards: int, *, leave: bool = False) -> _Visitors:
+    """Let visitors come and go on, or ``leave`` after a minute; one goes on, so that the session lives."""
+    many, one = int(visitors * 0.2 * STEADY_S), Load(1, 1, 0.2, seed=2, telemetry=1.0)
+    few = replace(load, sessions=min(load.sessions, FEW), users_each=min(load.users_each, FEW))
+    _Everything(shards).take(few, 4 * LIVE_BATCH, LIVE_BATCH)
+    before = _resident()
+    held = _Everything(shards)
+    ts = held.take(load, 12 * visitors if leave else many, LIVE_BATCH)
+    if leave:
+        ts = held.take(replace(one, start=ts), int(0.2 * STEADY_S), 1)
+    held.settle(ts)
+    return _Visitors(_resident() - before, held.snapshots())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,27 @@
 // Tells Attune how a page is used, and shows what it answers. No dependencies; see docs/collector.md.
-// It sends which element was used, where and how long, never what is written in it, and nothing for those who ask
-// not to be tracked.
+// Sends which element was used, never what is written in it, and nothing for those who ask not to be tracked.
 (() => {
   const FLUSH_MS = 1000;
-  const BATCH = 20; // events; also keeps a batch below the 64 KiB that a beacon may have
-  const KEPT = 500; // events that wait while the collector is away
-  const EFFECT_MS = 2500; // within which a click has an effect, or none
-  const LONGEST_MS = 30000;
+  const BATCH = 20; // below the 64 KiB of a beacon
+  const KEPT = 500;
+  const EFFECT_MS = 2500;
 
   let config = null;
   let queue = [];
   let sending = null; // the batch under way
-  let eager = false; // what waits behind it is urgent
-  let held = []; // clicks in the queue whose effect is not known yet: what came after them waits too
-  let offset; // what the collector adds to our clock
+  let due = false; // what waits behind it
+  let told; // the last event of a beacon
+  let held = []; // clicks whose effect is not known yet, before which the queue ends
+  let offset; // of the collector's clock
   let failures = 0;
   let timer = 0;
-  let pause = 0; // for the collector, until then
+  let pause = 0; // until then
   let place = "";
-  let count = 0; // of all events
-  let beaconed = 0; // how many there were when the last beacon went
+  let count = 0;
   const run = crypto.getRandomValues(new Uint32Array(2)).join("-");
   const undo = [];
 
-  // A clock that is never set: distances between events stay right whatever happens to the time of day.
+  // A clock that is never set.
   const now = () => Math.round(performance.timeOrigin + performance.now());
   const on = (target, names, listener) => {
     for (const name of names.split(" ")) {
@@ -32,9 +30,8 @@
     }
   };
   const warn = (...said) => console.warn("attune:", ...said);
-  // Browsers don't say which.
   const missed = (server) => warn(`no answer from ${server}: is it away, or ${location.origin} not among its origins?`);
-  const backoff = (count) => Math.min(LONGEST_MS, 500 * 2 ** count) * (0.5 + Math.random() / 2);
+  const backoff = (count) => Math.min(30000, 500 * 2 ** count) * (0.5 + Math.random() / 2);
 
   // ---- what is sent
 
@@ -49,15 +46,21 @@
     return event;
   }
 
-  // What can't wait goes at once, with a beacon. Nobody confirms that, so the next batch brings it again. It counts
-  // once, since by the offset it gets the same time.
+  // Nobody confirms a beacon: the next batch brings the same again, which counts once, since the offset is the same.
+  // What is under way goes along, so that nothing overtakes it.
+  function tell() {
+    for (;;) {
+      const all = [...(sending || []), ...queue];
+      const news = all.slice(all.indexOf(told) + 1).slice(0, BATCH);
+      if (!news.length || !navigator.sendBeacon(config.url, body(news))) return !news.length;
+      told = news.pop();
+    }
+  }
+
   function hurry() {
     held = [];
-    const news = queue.slice(-Math.min(BATCH, count - beaconed));
-    eager = offset === undefined || pause > now() || !navigator.sendBeacon(config.url, body(news));
-    if (eager) return flush();
-    beaconed = count;
-    later(FLUSH_MS);
+    if (offset === undefined || pause > now() || !tell()) flush();
+    else later(FLUSH_MS);
   }
 
   const pushOnPage = (type, fields, urgent) => push(type, { ...fields, page: page() }, urgent);
@@ -69,41 +72,50 @@
   async function flush() {
     clearTimeout(timer);
     timer = 0;
-    if (!config || sending) return;
+    if (!config || sending) return (due = true);
     const rest = pause - now();
     if (rest > 0) return later(rest);
-    const batch = queue.splice(0, Math.min(BATCH, ready()));
-    if (!batch.length) return;
-    eager = false;
-    sending = batch;
+    if (offset !== undefined && !ready()) return;
+    // The offset first: what goes again must have the same.
+    sending = queue.splice(0, offset === undefined ? 0 : Math.min(BATCH, ready()));
+    due = false;
+    const [batch, whose, sent] = [sending, config, now()];
+    let said = offset;
     let wait = 0;
     try {
-      // Plain text, the key in the address: no browser asks for permission first.
+      // Plain text: no browser asks for permission first.
       const request = { method: "POST", body: body(batch), keepalive: true, credentials: "omit" };
       const answer = await fetch(config.url, request);
-      if (answer.ok) offset = (await answer.json()).offset_ms;
+      if (answer.ok) said = (await answer.json()).offset_ms;
       else if (answer.status === 408 || answer.status === 429 || answer.status >= 500)
         wait = Math.max(1000 * answer.headers.get("Retry-After"), backoff(failures));
-      else warn("not accepted", answer.status, await answer.text());
+      else {
+        if (!batch.length) queue = [];
+        warn("not accepted", answer.status, await answer.text());
+      }
     } catch {
       if (!failures) missed(config.collector);
       wait = backoff(failures);
     }
+    if (whose !== config) return;
     failures = wait ? failures + 1 : 0;
     pause = now() + wait;
     sending = null;
-    if (wait) queue = batch.concat(queue); // the collector stamps them as the first time
-    if (queue.length) later(wait || (ready() < BATCH && !eager ? FLUSH_MS : 0));
+    if (wait) queue = batch.concat(queue);
+    // Slow ways put it ahead, and the collector believes no more.
+    if (said !== offset && !queue.includes(told)) offset = said - Math.max(0, now() - sent - 2000);
+    if (queue.length) later(wait || (due || ready() >= BATCH ? 0 : FLUSH_MS));
   }
 
   function later(wait) {
     timer = timer || setTimeout(flush, wait);
   }
 
-  // A page that is left has no time to wait for an answer.
-  function leave() {
+  // A page that is left waits for no answer. One that is hidden may go on.
+  function leave(last) {
     release();
-    while (queue.length && navigator.sendBeacon(config.url, body(queue.slice(0, BATCH)))) queue.splice(0, BATCH);
+    tell();
+    if (last || offset === undefined) queue = [];
   }
 
   // ---- what is seen
@@ -116,12 +128,14 @@
     cut(element.dataset.attune || element.getAttribute("name") || element.id || element.tagName.toLowerCase());
   const ours = (target) => !target?.closest || target.closest("[data-attune-box]");
 
+  // Forms write into the query; some pages are told apart by the fragment.
+  const here = () => location.origin + location.pathname;
+  const route = () => here() + (/^#[!/]/.test(location.hash) ? location.hash : "");
+
   function view() {
-    // A form may have put what was written into query and fragment.
-    const here = location.origin + location.pathname;
-    if (here + location.hash === place) return;
-    place = here + location.hash;
-    pushOnPage("page_view", { url: here.slice(0, 2000) });
+    if (route() === place) return;
+    place = route();
+    pushOnPage("page_view", { url: here().slice(0, 2000) });
   }
 
   /** Let clicks go (all, or one), with what came of them. */
@@ -143,7 +157,7 @@
     observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
     undo.push(() => observer.disconnect());
     on(window, "input change scroll popstate hashchange beforeunload", change);
-    // A button takes the focus whether it works or not; a field that does is ready to be written in.
+    // A button takes the focus whether it works or not.
     on(document, "focusin", ({ target }) => target.matches(FIELDS) && change());
     on(window, "error unhandledrejection", () => {
       if (!held.length) return;
@@ -153,9 +167,8 @@
     on(document, "pointerdown keydown", () => (pressed = now()));
     on(document, "click", ({ target, isTrusted, clientX: x, clientY: y }) => {
       const since = last ? now() - last.at : Infinity;
-      // Not what a script clicks, nor what a label clicks for its field in the same moment.
+      // Not what a script clicks, nor a label for its field.
       if (!isTrusted || ours(target) || since < 5) return;
-      // A burst is told at once, without waiting for an effect of each click.
       const burst = since <= 1000 && Math.abs(x - last.x) + Math.abs(y - last.y) <= 30;
       const click = pushOnPage("click", { element: name(named(target)), x, y }, burst);
       last = click;
@@ -182,7 +195,7 @@
       if (edge) pushOnPage("exit_intent", { edge }, true);
     });
 
-    // Ten times a second while it moves, and once more when it stands: that is when it stops dead.
+    // Ten times a second while it moves, and once when it stands.
     const STEP_S = 0.1;
     let from = null;
     let at = null;
@@ -240,10 +253,15 @@
     const original = history.pushState;
     history.pushState = function (...given) {
       original.apply(this, given);
-      setTimeout(view); // once the page has become what it will be
+      setTimeout(view); // once the page is what it will be
     };
     undo.push(() => (history.pushState = original));
-    on(window, "popstate", () => pushOnPage("exit_intent", { edge: "back" }, true));
+    let clicked = 0;
+    on(document, "click", () => (clicked = now()));
+    // A link to a fragment says so, too.
+    on(window, "popstate", () => {
+      if (route() !== place && now() - clicked > 99) pushOnPage("exit_intent", { edge: "back" }, true);
+    });
     on(window, "popstate hashchange", view);
     on(document, "visibilitychange", () => document.visibilityState === "hidden" && leave());
     on(window, "pagehide", leave);
@@ -254,11 +272,15 @@
 
   function listen() {
     const seen = new Set();
-    const said = new Map(); // acknowledgements that the gateway has not confirmed
+    const said = new Map(); // and not confirmed
     let socket = null;
     let lost = 0;
+    let again = 0;
     const say = (message) => socket?.readyState === 1 && socket.send(JSON.stringify(message));
-    const sayAgain = () => said.forEach(say);
+    const sayAgain = () => {
+      again = 0;
+      said.forEach(say);
+    };
     const heard = {
       challenge: async () => {
         const token = await (config.token.call ? config.token() : config.token);
@@ -271,8 +293,8 @@
       },
       acknowledged: (message) => said.delete(message.intervention_id + message.outcome),
       error: (message) => {
-        if (message.code === "unavailable") return setTimeout(sayAgain, 5000);
-        heard.acknowledged(message); // refused for good, if it is about one
+        if (message.code === "unavailable") return (again = again || setTimeout(sayAgain, 5000));
+        heard.acknowledged(message); // refused for good
         warn(message.code, message.message);
       },
       record: ({ record, receipt }) => {
@@ -298,7 +320,7 @@
         if (!config) return;
         if (code > 4000) warn(reason);
         else if (!lost) missed(config.gateway);
-        // Revoked, too many of this user's, or refused without a fresh token to be had.
+        // Revoked, too many, or no fresh token to be had.
         if (code === 4003 || code === 4029 || (/400[12]/.test(code) && !config.token.call)) return;
         setTimeout(connect, backoff(lost++));
       };
@@ -307,7 +329,7 @@
     undo.push(() => socket.close());
   }
 
-  // A box in a corner, all of it text. What wants an answer takes the focus.
+  // All of it text. What wants an answer takes the focus.
   function box(record, acknowledge) {
     const { headline = "", body: text = "", call_to_action: action } = record.content || {};
     const asks = /modal|chat|exit/.test(record.intervention);
@@ -343,7 +365,7 @@
     document.body.append(element);
     if (asks) element.focus();
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches)
-      element.animate([{ transform: "translateY(1rem)" }, {}], 200); // readable from its first frame on
+      element.animate([{ transform: "translateY(1rem)" }, {}], 200); // readable at once
     acknowledge("shown");
   }
 
@@ -355,6 +377,7 @@
       if (!given[field]) throw new TypeError(`attune.start: expected ${field}`);
     const url = given.collector.replace(/\/$/, "") + "/api/telemetry/stream?key=" + encodeURIComponent(given.key);
     config = { ...given, url };
+    flush();
     watchPages();
     watchClicks();
     watchPointer();
@@ -366,8 +389,8 @@
   function stop() {
     if (!config) return;
     undo.splice(0).forEach((step) => step());
-    leave();
-    config = null;
+    leave(true);
+    config = sending = null;
   }
 
   window.attune = {

@@ -22,7 +22,7 @@ const CARDS = [
 export function showDetail({ record, points, ended }, alarms) {
   const { signals, score, category } = record;
   write(at("detail-title"), record.session_id);
-  const here = `${signals.connected_users} ${signals.connected_users === 1 ? "person" : "people"} here`;
+  const here = `${signals.connected_users} ${signals.connected_users === 1 ? "person" : "people"} here now`;
   write(at("detail-sub"), `${record.tenant_id} · ${here} · as of ${clock(record.ts)}`);
   write(at("score"), score.toFixed(2));
   write(at("category"), words(category));
@@ -73,7 +73,7 @@ function showCards(signals, before) {
     write(value.firstElementChild, format(signals[key]));
     write(context, contextOf(key, signals, before));
   });
-  write(cards.children[1].children[1].lastElementChild, ` · ${signals.connected_users} here`);
+  write(cards.children[1].children[1].lastElementChild, ` in 60 s · ${signals.connected_users} here now`);
 }
 
 function contextOf(key, signals, before) {

@@ -62,8 +62,11 @@ export class Sessions {
 }
 
 const lowest = (a, b) => a.record.score - b.record.score;
+const isEmpty = ({ record }) => record.signals.connected_users === 0;
 const ORDERS = {
-  attention: (a, b, alarms) => alarms.severity(b.key) - alarms.severity(a.key) || lowest(a, b),
+  // Where nobody is left nobody can be helped: without an alarm such sessions come last.
+  attention: (a, b, alarms) =>
+    alarms.severity(b.key) - alarms.severity(a.key) || isEmpty(a) - isEmpty(b) || lowest(a, b),
   lowest,
   highest: (a, b) => lowest(b, a),
   largest: (a, b) => b.record.signals.connected_users - a.record.signals.connected_users,

@@ -118,6 +118,7 @@ class Gateway:
     def __init__(self) -> None:
         self.heard: queue.Queue[dict[str, Any]] = queue.Queue()
         self.session = "s1"
+        self.unavailable = False
         self.connections: list[ServerConnection] = []
         self.server: Server = serve(self._talk, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self.server.socket.getsockname()[1]}/"
@@ -135,9 +136,10 @@ class Gateway:
                 if message["op"] == "authenticate":
                     connection.send(json.dumps({"op": "hello", "protocol": 2, "session": self.session, "user": "u1"}))
                     self.connections.append(connection)
-                elif message["receipt"] != "of-" + message["intervention_id"]:
+                elif self.unavailable or message["receipt"] != "of-" + message["intervention_id"]:
+                    code = "unavailable" if self.unavailable else "unknown_intervention"
                     about = {"intervention_id": message["intervention_id"], "outcome": message["outcome"]}
-                    connection.send(json.dumps({"op": "error", "code": "unknown_intervention", "message": "", **about}))
+                    connection.send(json.dumps({"op": "error", "code": code, "message": "", **about}))
                 else:
                     connection.send(json.dumps(message | {"op": "acknowledged"}))
         except ConnectionClosed:

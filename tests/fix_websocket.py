@@ -22,6 +22,7 @@ from sinks.websocket.gateway import Gateway, always_ready
 from sinks.websocket.pages import Answer, Readiness
 from sinks.websocket.principal import Principal
 from sinks.websocket.receipts import Receipts
+from sinks.websocket.recorder import Write
 from sinks.websocket.revoked import Revoked
 from sinks.websocket.tokens import Tokens, read_key, sign
 
@@ -219,7 +220,7 @@ def start_gateway() -> Iterator[StartGateway]:
         ready: Readiness = always_ready,
         verify: Verify | None = None,
         revoked: Revoked | None = None,
-        write: Written | None = None,
+        write: Write | None = None,
         receipts: Receipts | None = None,
         pages: dict[str, Answer] | None = None,
         **settings: Any,

@@ -215,7 +215,9 @@ BEGIN
             AND (job.hypertable_schema, job.hypertable_name) = (current_schema(), wanted.name::name);
         CONTINUE WHEN known IS NOT DISTINCT FROM wanted.age;
         IF wanted.kind = 'drop_after' AND (known IS NULL OR wanted.age < known) THEN
-            SELECT count(*) AS chunks, min(chunk.range_start)::date AS first, max(chunk.range_end)::date AS last
+            SELECT count(*) AS chunks, min(chunk.range_start)::date AS first, max(chunk.range_end)::date AS last,
+                   count(*) || CASE count(*) WHEN 1 THEN ' chunk' ELSE ' chunks' END AS told,
+                   CASE count(*) WHEN 1 THEN 'is' ELSE 'are' END AS are
             INTO old
             FROM timescaledb_information.chunks AS chunk
             LEFT JOIN timescaledb_information.continuous_aggregates AS sums
@@ -225,14 +227,22 @@ BEGIN
                 AND coalesce(sums.view_schema, chunk.hypertable_schema) = current_schema()
                 AND coalesce(sums.view_name, chunk.hypertable_name) = wanted.name;
             IF old.chunks > 0 AND deleting THEN
-                RAISE NOTICE '%: % chunks, of % to %, are older than % and will be deleted within minutes',
-                    wanted.name, old.chunks, old.first, old.last, wanted.age;
+                RAISE NOTICE '%: %, of % to %, % older than % and will be deleted within minutes',
+                    wanted.name, old.told, old.first, old.last, old.are, wanted.age;
             ELSIF old.chunks > 0 THEN
-                RAISE NOTICE '%: % chunks, of % to %, are older than % and are kept: its policy stays as it was',
-                    wanted.name, old.chunks, old.first, old.last, wanted.age;
+                RAISE NOTICE '%: %, of % to %, % older than % and % kept: %', wanted.name, old.told, old.first, old.last,
+                    old.are, wanted.age, old.are, CASE
+                        WHEN known IS NULL THEN 'the table has no policy, nothing of it will be deleted'
+                        ELSE format('its policy stays as it was, %s', known)
+                    END;
                 held := true;
                 CONTINUE;
             END IF;
+        END IF;
+        -- What a policy has deleted it no longer tells when it is given more days, or taken away.
+        IF wanted.kind = 'drop_after' AND (wanted.age IS NULL OR wanted.age > known) THEN
+            INSERT INTO deleted_before AS told VALUES (wanted.name, now() - known)
+            ON CONFLICT (source) DO UPDATE SET until_when = greatest(told.until_when, excluded.until_when);
         END IF;
         IF wanted.age IS NULL THEN
             RAISE NOTICE '%: the policy % % is removed: the setting is off', wanted.name, wanted.kind, known;

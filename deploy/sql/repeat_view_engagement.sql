@@ -123,6 +123,38 @@ COMMENT ON COLUMN analytics.tenant_engagement_by_hour.score_max IS 'Highest scor
 COMMENT ON COLUMN analytics.tenant_engagement_by_hour.connected_users IS 'Users present at once, all sessions together: mean over the hour, from 0. Too low where not every tick is emitted.';
 COMMENT ON COLUMN analytics.tenant_engagement_by_hour.active_users IS 'Users who acted in 60 s, all sessions together: mean over the hour, from 0. Too low where not every tick is emitted.';
 
+-- With its owner's rights, because policies and horizons are nothing that analysts may read; it tells a time and no row.
+CREATE OR REPLACE FUNCTION analytics.kept_since(source text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+AS $$
+DECLARE
+    since timestamptz;
+    age interval;
+BEGIN
+    SELECT greatest(horizon.raw_since, known.until_when) INTO since
+    FROM rollup_horizon AS horizon
+    LEFT JOIN deleted_before AS known ON known.source = kept_since.source;
+    -- A policy drops a chunk when its newest row is older than the policy says. Which chunks it has come to makes no
+    -- difference here: what may go at any moment is not counted on.
+    IF to_regclass('timescaledb_information.jobs') IS NOT NULL THEN
+        EXECUTE 'SELECT min((config ->> ''drop_after'')::interval) FROM timescaledb_information.jobs '
+                'WHERE (hypertable_schema, hypertable_name) = (current_schema(), $1::name) AND config ? ''drop_after'''
+            INTO age USING source;
+    END IF;
+    RETURN greatest(since, now() - age);
+END
+$$;
+
+DO $$
+BEGIN
+    -- It must not find a table of the caller's.
+    EXECUTE format('ALTER FUNCTION analytics.kept_since SET search_path = %I, pg_temp', current_schema());
+END
+$$;
+
+COMMENT ON FUNCTION analytics.kept_since IS 'Since when all rows of a table are there: those before have been deleted by age, or may be at any moment. -infinity where nothing is deleted.';
+
+-- A count is null where the session began before the rows that it counts are kept.
 CREATE OR REPLACE VIEW analytics.session_facts WITH (security_barrier) AS
 SELECT session.tenant_id, session.session_id, session.session_start, session.ts AS ended_at, session.ended_by,
        session.duration_ms / 1000.0::float8 AS duration_s, session.users, session.peak_connected, session.events,
@@ -130,38 +162,43 @@ SELECT session.tenant_id, session.session_id, session.session_start, session.ts 
        raised.anomalies, felt.emotions, ledger.interventions, ledger.fired, ledger.suppressed, effect.conversions,
        chat.answers, chat.handed_over
 FROM sessions AS session
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT count(*) AS anomalies FROM anomalies AS own
     WHERE own.tenant_id = session.tenant_id AND own.session_id = session.session_id AND own.state = 'raised'
         AND own.ts BETWEEN session.session_start AND session.ts
-) AS raised
-CROSS JOIN LATERAL (
+    HAVING session.session_start >= (SELECT analytics.kept_since('anomalies'))
+) AS raised ON true
+LEFT JOIN LATERAL (
     SELECT count(*) AS emotions FROM emotions AS own
     WHERE own.tenant_id = session.tenant_id AND own.session_id = session.session_id
         AND own.ts BETWEEN session.session_start AND session.ts
-) AS felt
-CROSS JOIN LATERAL (
+    HAVING session.session_start >= (SELECT analytics.kept_since('emotions'))
+) AS felt ON true
+LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE own.revision = 0) AS interventions,
            count(*) FILTER (WHERE own.status = 'fired') AS fired,
            count(*) FILTER (WHERE own.status = 'suppressed') AS suppressed
     FROM interventions AS own
     WHERE own.tenant_id = session.tenant_id AND own.session_id = session.session_id
         AND own.ts BETWEEN session.session_start AND session.ts
-) AS ledger
-CROSS JOIN LATERAL (
+    HAVING session.session_start >= (SELECT analytics.kept_since('interventions'))
+) AS ledger ON true
+LEFT JOIN LATERAL (
     SELECT count(*) FILTER (WHERE own.converted) AS conversions FROM agent_performance AS own
     WHERE own.tenant_id = session.tenant_id AND own.session_id = session.session_id
         AND own.ts BETWEEN session.session_start AND session.ts + interval '65 seconds'
-) AS effect
-CROSS JOIN LATERAL (
+    HAVING session.session_start >= (SELECT analytics.kept_since('agent_performance'))
+) AS effect ON true
+LEFT JOIN LATERAL (
     SELECT count(*) AS answers, count(*) FILTER (WHERE own.letter IN ('D', 'E')) AS handed_over
     FROM orchestrator_decisions AS own
     WHERE own.tenant_id = session.tenant_id AND own.session_id = session.session_id
         AND own.ts BETWEEN session.session_start AND session.ts
-) AS chat
+    HAVING session.session_start >= (SELECT analytics.kept_since('orchestrator_decisions'))
+) AS chat ON true
 WHERE session.tenant_id = ANY ((SELECT analytics.tenants())::text[]);
 
-COMMENT ON VIEW analytics.session_facts IS 'One row for each session that ended, with what happened in it. Older than the raw rows are kept, what they told counts as 0.';
+COMMENT ON VIEW analytics.session_facts IS 'One row for each session that ended, with what happened in it. What is counted from rows that are kept for a shorter time is null once these may have gone: see analytics.kept_since.';
 COMMENT ON COLUMN analytics.session_facts.tenant_id IS 'Whose session it was.';
 COMMENT ON COLUMN analytics.session_facts.session_id IS 'The session; unique within its tenant, but may be used again.';
 COMMENT ON COLUMN analytics.session_facts.session_start IS 'Its first event.';
@@ -176,14 +213,14 @@ COMMENT ON COLUMN analytics.session_facts.reactions IS 'Reactions, count from 0.
 COMMENT ON COLUMN analytics.session_facts.votes IS 'Votes in polls, count from 0.';
 COMMENT ON COLUMN analytics.session_facts.score_mean IS 'Mean score over its ticks, 0..1; null without a tick.';
 COMMENT ON COLUMN analytics.session_facts.score_peak IS 'Highest score, 0..1; null without a tick.';
-COMMENT ON COLUMN analytics.session_facts.anomalies IS 'Reports of anomalies, repeated ones too, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.emotions IS 'Emotions diagnosed, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.interventions IS 'Interventions that were considered, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.fired IS 'Those that were fired, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.suppressed IS 'Those that were suppressed, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.conversions IS 'Interventions, held-out ones too, whose recipient converted, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.answers IS 'Chat answers, count from 0.';
-COMMENT ON COLUMN analytics.session_facts.handed_over IS 'Those of them that called a person (paths D and E), count from 0.';
+COMMENT ON COLUMN analytics.session_facts.anomalies IS 'Reports of anomalies, repeated ones too, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.emotions IS 'Emotions diagnosed, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.interventions IS 'Interventions that were considered, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.fired IS 'Those that were fired, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.suppressed IS 'Those that were suppressed, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.conversions IS 'Interventions, held-out ones too, whose recipient converted, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.answers IS 'Chat answers, count from 0; null when unknown.';
+COMMENT ON COLUMN analytics.session_facts.handed_over IS 'Those of them that called a person (paths D and E), count from 0; null when unknown.';
 
 -- An episode begins with a report before which the same type was not open, and ends with the first that resolves it.
 CREATE OR REPLACE VIEW analytics.anomaly_episodes WITH (security_barrier) AS

@@ -47,10 +47,10 @@ def unproven(settings: Settings) -> list[str]:
     []
     """
     gateway = settings.gateway
-    if not gateway.keys or gateway.receipt_secret or any(key.algorithm == "HS256" for key in gateway.keys.values()):
+    if not gateway.keys or gateway.receipt_secrets or any(key.algorithm == "HS256" for key in gateway.keys.values()):
         return []
     return [
-        "gateway.receipt_secret is not set, and no key is a secret: what pages acknowledge after a restart, or to"
+        "gateway.receipt_secrets is empty, and no key is a secret: what pages acknowledge after a restart, or to"
         " another gateway, is refused"
     ]
 

@@ -3,9 +3,18 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from flows.settings.fields import Host, Number, Origins, Port, Seconds, Section, Strings, expected
+from flows.settings.fields import Host, Number, Origins, Port, Seconds, Section, Strings, expected, split
+
+
+def _long(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value()) < 32:
+        raise expected("secrets of at least 32 characters each")
+    return secret
+
+
+ReceiptSecret = Annotated[SecretStr, AfterValidator(_long)]
 
 
 class TokenKey(Section):
@@ -27,8 +36,9 @@ class TokenKey(Section):
 class Gateway(Section):
     """The websocket gateway, its tokens and limits, the dashboard's page and the health checks.
 
-    ``keys`` by their ``kid``; without one nobody is authenticated. ``receipt_secret``: by it a gateway knows what was
-    offered to a client before a restart, or by another gateway; without it the secrets among ``keys`` do.
+    ``keys`` by their ``kid``; without one nobody is authenticated. ``receipt_secrets``: by these a gateway knows what
+    was offered to a client before a restart, or by another gateway: it writes with the first and accepts all. Without
+    one the secrets among ``keys`` do.
     ``lookback_s``: how far back `attune run gateway` begins to read, so that its first subscribers find something.
     """
 
@@ -43,7 +53,7 @@ class Gateway(Section):
     issuer: Annotated[str, Field(min_length=1, max_length=255)] = "attune"
     audience: Annotated[str, Field(min_length=1, max_length=255)] = "attune-gateway"
     keys: dict[str, TokenKey] = Field(default_factory=dict)
-    receipt_secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+    receipt_secrets: Annotated[tuple[ReceiptSecret, ...], BeforeValidator(split)] = ()
     revoked: Path | None = None
     lookback_s: Annotated[Number, Field(ge=0, le=86_400)] = 600.0
     idle_after_s: Seconds = 60.0

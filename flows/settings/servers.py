@@ -183,8 +183,8 @@ def receipts(gateway: Gateway) -> Receipts:
     Raises:
         ConfigError: a key can't be used.
     """
-    if gateway.receipt_secret is not None:
-        return Receipts([gateway.receipt_secret.get_secret_value().encode()])
+    if gateway.receipt_secrets:
+        return Receipts([secret.get_secret_value().encode() for secret in gateway.receipt_secrets])
     keys = [token_key(name, key) for name, key in gateway.keys.items() if key.algorithm == "HS256"]
     return Receipts([key.verifying for key in keys])
 

@@ -40,6 +40,9 @@ def _secrets(value: object) -> Iterator[str]:
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from _secrets(inner)
+    elif isinstance(value, tuple):
+        for inner in value:
+            yield from _secrets(inner)
 
 
 def _plain(value: object) -> Any:

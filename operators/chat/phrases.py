@@ -108,7 +108,7 @@ def _load(file: Path, faults: list[str]) -> _File | None:
         return msgspec.convert(tomllib.loads(file.read_text(encoding="utf-8")), _File)
     except OSError as error:
         faults.append(f"{file}: can't be read: {error.strerror}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         faults.append(f"{file}: expected TOML in UTF-8: {error}")
     except msgspec.ValidationError as error:
         what, _, path = str(error).partition(" - at `$")

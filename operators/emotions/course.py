@@ -11,7 +11,7 @@ from operators.config import NEVER
 from operators.emotions.alarms import Alarms
 from operators.emotions.recent import Recent
 from operators.emotions.wanted import Wanted
-from operators.interventions.cues import EFFECT_MS, Cue, Scored
+from operators.interventions.cues import EFFECT_MS, Cue, Felt, Scored
 from operators.presence import LONG_AGO
 
 AT_EVENT: Final = 1 << 62
@@ -63,7 +63,7 @@ class Course:
         self.starts: list[int] = []
         self.segments: dict[int, int] = {}
         self.later: dict[int, int] = {}
-        self._told: list[tuple[int, int, bool, Cue]] = []
+        self._told: list[tuple[int, int, bool, tuple[str, ...], Cue]] = []
         self._wanted: dict[tuple[str, int], list[Place]] = {}
         self._sessions: dict[str, int] | None = None
         self._by_session: tuple[Int64s, Int64s] | None = None
@@ -84,11 +84,11 @@ class Course:
         """Tell a cue at its place; what became due by then comes ``first``, then what the event there tells."""
         if first is None:
             first = place.due != AT_EVENT
-        self._told.append((*place, not first, cue))
+        self._told.append((*place, not first, _among_equals(cue, first=first), cue))
 
     def in_order(self) -> list[Cue]:
         """Return what was told."""
-        return [told[3] for told in sorted(self._told, key=_order)]
+        return [told[4] for told in sorted(self._told, key=_order)]
 
     def place_of(self, due: int) -> int:
         """Return the first event at which stream time reaches ``due`` (ms), the number of events if none does."""
@@ -143,8 +143,18 @@ class Course:
         return self._sessions.get(key)
 
 
-def _order(told: tuple[int, int, bool, Cue]) -> tuple[int, int, bool]:
-    return told[:3]
+def _order(told: tuple[int, int, bool, tuple[str, ...], Cue]) -> tuple[int, int, bool, tuple[str, ...]]:
+    return told[:4]
+
+
+def _among_equals(cue: Cue, *, first: bool) -> tuple[str, ...]:
+    """Return where a cue stands among those of the same place: what several failed to do at once, by their names.
+
+    Whose turn it is to be told of depends on how the chunk was cut: an event of his own, or the ring of an alarm.
+    """
+    if first and isinstance(cue, Felt):
+        return "", cue.emotions[0].session_id, cue.emotions[0].user_id
+    return ("then",)
 
 
 def session_key(tenant: str, session: str) -> str:

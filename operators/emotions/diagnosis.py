@@ -24,10 +24,12 @@ from operators.emotions.rules import Rules
 from operators.emotions.sessions import Boundary, Sessions, Turn
 from operators.emotions.sieve import Batch, Pass, Sieve
 from operators.emotions.state import SNAPSHOTS, Remembered
+from operators.emotions.sweep import sweep
 from operators.emotions.table import Visitors
 from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
+from operators.interventions.records import may_be_of
 from operators.settle import Closed
 from schemas.inbound import MAX_TS, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
@@ -61,7 +63,10 @@ class _Step(NamedTuple):
 
 
 class Diagnosis:
-    """The visitors of one shard. State is bounded by what the rules remember of each, and freed with the session."""
+    """The visitors of one shard. State is bounded by what the rules remember of each, and freed with the session.
+
+    Of who does nothing any more, some 45 bytes are left until then: what the rules ask however long ago it was.
+    """
 
     def __init__(self, rules: Rules, config: WindowConfig) -> None:
         self._rules = rules
@@ -86,7 +91,7 @@ class Diagnosis:
         self._of_ticks(course, noticed, reached)
         if stream.clock // _SWEEP_MS > stream.swept:
             stream.swept = stream.clock // _SWEEP_MS
-            self._sweep(chunk.partition, stream.clock)
+            self._sweep(chunk.partition, stream)
         stream.recent.drop(stream.clock, self._config)
         return course.in_order()
 
@@ -176,7 +181,7 @@ class Diagnosis:
         self._wait(course.stream, key, visitor, let.row)
 
     def _meet(self, row: int, user_id: str) -> Visitor:
-        visitor: Visitor = Visitor(user_id, int(self._table.user[row]))
+        visitor: Visitor = Visitor(user_id, int(self._table.user[row]), settled=bool(self._table.settled[row]))
         self._table.visitor[row] = visitor
         return visitor
 
@@ -189,11 +194,11 @@ class Diagnosis:
 
     def _reply(self, course: Course, reply: Reply) -> None:
         event = reply.event
-        if isinstance(event, InterventionApproval):
-            key = session_key(event.tenant_id, event.session_id)
+        tenant, session = event.tenant_id, event.session_id
+        if isinstance(event, InterventionApproval) and may_be_of(event.intervention_id, tenant, session):
             # By stream time: the tick of its own time may be closed by now, or lie years ahead.
-            since = min(event.ts, reply.stream_time)
-            course.want(Place(reply.at, reply.stream_time), key, covering_tick(reply.stream_time), since)
+            place, since = Place(reply.at, reply.stream_time), min(event.ts, reply.stream_time)
+            course.want(place, session_key(tenant, session), covering_tick(reply.stream_time), since)
         answer = Answer(event, reply.topic, course.chunk.partition, reply.offset, reply.payload, reply.stream_time)
         course.tell(Place(reply.at, reply.stream_time), answer, first=False)
 
@@ -241,7 +246,6 @@ class Diagnosis:
             found = table.row_by_key.get(int(sessions.keys_of(session, np.uint64(alarm.digest))))
             visitor = None if found is None else table.visitor[found]
             if visitor is not None and found is not None:
-                visitor.alarms &= ~(1 << alarm.rule)
                 self._wake(course, alarm.key, visitor, reached, int(sessions.start[session]))
                 self._wait(stream, alarm.key, visitor, found)
 
@@ -268,10 +272,13 @@ class Diagnosis:
         if number is not None:
             rows = course.leave(rows, number)
         self._wait_out(rows, until)
-        waiting = [v for v in table.visitor[rows].tolist() if v is not None and v.waits]
-        for visitor in sorted(waiting, key=attrgetter("due", "digest")):
+        known = [visitor for visitor in table.visitor[rows].tolist() if visitor is not None]
+        for visitor in sorted((v for v in known if v.waits), key=attrgetter("due", "digest")):
             self._wake(course, key, visitor, until, start, place.at)
+        for visitor in known:
+            course.stream.alarms.forget(visitor)
         table.remove(rows)
+        table.idle.drop(session)
         course.tell(place, Over(*parts(key), min(ended, MAX_TS), course.time_of(place)))
         for tick in course.stream.wanted.over(key, ended):
             course.scored(place, key, tick, None)
@@ -287,19 +294,15 @@ class Diagnosis:
             self._over_by_silence(course, sessions.keys[row], ended, int(sessions.start[row]), len(course.chunk))
         sessions.remove(rows)
 
-    def _sweep(self, partition: int, clock: int) -> None:
+    def _sweep(self, partition: int, stream: Stream) -> None:
         """Free what no rule can need any more of those who do nothing."""
-        table = self._table
+        sessions = self._table.session
+        rows = np.flatnonzero(sessions >= 0)
+        rows = rows[self._sessions.partition[sessions[rows]] == partition]
         # An event may still lie a pane behind the ticks that are closed.
-        oldest = clock - self._config.stream_delay_ms - PANE_MS - self._matcher.memory_ms
-        rows = np.flatnonzero(table.session >= 0)
-        rows = rows[self._sessions.partition[table.session[rows]] == partition]
-        old, slot = np.nonzero(table.met[rows] < oldest)
-        table.put_by[rows[old], slot] = None
-        for row in rows[table.last[rows] < oldest].tolist():
-            if table.visitor[row] is not None:
-                table.visitor[row].forget()
-                table.note(row, table.visitor[row])
+        oldest = stream.clock - self._config.stream_delay_ms - PANE_MS
+        for visitor in sweep(self._table, self._matcher, rows, oldest):
+            stream.alarms.forget(visitor)
 
     # What ticks tell.
 

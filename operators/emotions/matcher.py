@@ -55,6 +55,7 @@ class Matcher:
         self._steps = {rule.number: _step_of(rule) for rule in rules.rules}
         self._stopped_by_anything = tuple(rule.number for rule in rules.rules if rule.unless_anything)
         self._same_pages = tuple(rule.number for rule in rules.rules if rule.same_pages)
+        self._place_lasts = any(r.same_pages and not rules.patterns.only_return(r.on) for r in rules.rules)
         self._plans: dict[tuple[int, int], _Plan] = {}
         self.memory_ms = max((max(r.within_ms, r.for_ms, r.cooldown_ms) for r in rules.rules), default=0)
         """How long what a user did can matter."""
@@ -115,6 +116,16 @@ class Matcher:
         """Take any other event of a user, of which no rule asks more than that it came."""
         self._stop(visitor, self._stopped_by_anything, ts)
         visitor.last = max(visitor.last, ts)
+
+    def is_done_with(self, visitor: Visitor, oldest: int) -> bool:
+        """Return whether a visitor of whom nothing is on its way can be met anew from a time (ms) on.
+
+        All that is known of him beside is whether he has ordered.
+        """
+        if self._place_lasts and visitor.place:
+            return False
+        rules = self.rules.rules
+        return all(ts < oldest - rules[number].cooldown_ms for number, ts in visitor.shown.items())
 
     def _stop(self, visitor: Visitor, numbers: Iterable[int], ts: int) -> None:
         """End waits; what happened before one began, and only came later or again, does not follow on it."""

@@ -101,6 +101,14 @@ class Patterns:
         bits = {self.bits[name], *(bit for bit, past in self.history.items() if past.bit == self.bits[name])}
         return [struct for struct, found in self._by_type.items() if any(each.bit in bits for each in found)]
 
+    def only_return(self, bits: int) -> bool:
+        """Return whether every event of some patterns leads back to where the user was before the last view."""
+        for alternative in (each for found in self._by_type.values() for each in found):
+            past = self.history.get(alternative.bit)
+            if bits & (past.bit if past else alternative.bit) and (past is None or past.kind != "returned"):
+                return False
+        return True
+
     def _bit(self) -> int:
         bit, self._next = self._next, self._next << 1
         return bit

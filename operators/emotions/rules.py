@@ -1,7 +1,6 @@
 """Reads the rules of emotions, checked and typed: data that a marketer may edit is told where it is wrong."""
 
 import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from operators.emotions.patterns import TELEMETRY, Patterns
-from operators.interventions.reading import Key, Tell, checked, misfits, table
+from operators.interventions.reading import Key, Tell, checked, misfits, parsed, table, text_of
 from schemas.errors import ConfigError
 from schemas.inbound import Ratio
 
@@ -144,14 +143,11 @@ def read_rules(file: Path = FILE) -> Rules:
     Raises:
         ConfigError: it can't be read or does not fit; all faults, each with file, rule and key.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-        tree = tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{file}: can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: expected TOML in UTF-8: {error}") from error
     faults: list[str] = []
+    text = text_of(file, faults.append)
+    tree = None if text is None else parsed(text, faults.append)
+    if text is None or tree is None:
+        raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
     found = _shaped(tree, faults.append)
     patterns = Patterns(found.events)
     faults += [*patterns.faults, *_faults(found, patterns)]

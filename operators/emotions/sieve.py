@@ -149,6 +149,7 @@ class Sieve:
         new = new[np.argsort(segment[firsts[new]], kind="stable")]
         at = order[firsts[new]]
         rows[new] = self._table.add(batch.keys[at], batch.sessions[at], batch.chunk.user[batch.places[at]])
+        self._table.wake(rows[new[segment[firsts[new]] == 0]])
         pairs = zip(rows[new].tolist(), segment[firsts[new]].tolist(), strict=True)
         return rows, {row: number for row, number in pairs if number}
 

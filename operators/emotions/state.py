@@ -7,7 +7,7 @@ import msgspec
 from operators.emotions.table import Kept
 from operators.snapshot import Snapshots
 
-SNAPSHOT_VERSION: Final = 2
+SNAPSHOT_VERSION: Final = 3
 
 
 class Remembered(msgspec.Struct):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from operators.columns import Flags, Int32s, Int64s, pack, unpack
 from operators.config import NEVER
+from operators.emotions.idle import LASTING, Idle, nobody
 from operators.emotions.marks import Began
 from operators.emotions.recent import UInt64s
 from operators.emotions.roles import Roles
@@ -16,30 +17,37 @@ from operators.presence import LONG_AGO
 from operators.rows import Columns
 
 Objects = npt.NDArray[np.object_]
-_WHATEVER_THE_RULES: Final = ("last", "page", "place", "before")
+_WHATEVER_THE_RULES: Final = ("last", "page", "place", "before", "settled")
 _NUMBERS: Final = ("key", "session", "user", *_WHATEVER_THE_RULES, "turned", "met", "due")
+_FEW: Final = 1_024
+"""Rows up to which the table is left as large as it is."""
 """The columns that a snapshot keeps as they are; the others hold objects, or follow from them."""
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """What a snapshot keeps of visitors: columns, packed; by place in them, the matcher's, and [place, slot, mark]."""
+    """What a snapshot keeps of visitors: columns, packed; by place in them, the matcher's, and [place, slot, mark].
+
+    ``idle`` are the columns of those of whom nothing is on its way.
+    """
 
     columns: bytes = pack({}, {})
     visitors: list[Visitor | None] = msgspec.field(default_factory=list)
     put_by: list[tuple[int, int, list[Any]]] = msgspec.field(default_factory=list)
     armed: list[tuple[int, int, Began]] = msgspec.field(default_factory=list)
+    idle: bytes = pack({}, {})
 
 
 class Visitors(Columns):
-    """One row for each visitor, by a number of his session and his own (``key``).
+    """One row for each visitor, by a number of his session and his own (``key``); who does nothing is in ``idle``.
 
     ``session`` is the row of his session, -1 where the row is free; ``last`` is the highest time of his watched events
     (ms). ``page`` is a number for the page viewed last, ``place`` and ``before`` for that and the one before, paths and
-    all, 0 if there is none. By pattern that asks for a turn: ``turned``, a number for the value before, 0 if none. By
-    slot of the roles: ``met``, the highest time of its events, and the mark of the event that is ``put_by``, if the
-    matcher has not seen it. By silence: when it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``).
-    ``visitor`` is what the matcher keeps, None as long as it has seen nothing; ``waits``: some rule waits there;
-    ``begun``: one of the lasting rules is on its way.
+    all, 0 if there is none. ``settled``: he has ordered; of whom the matcher has seen, it knows better. By pattern that
+    asks for a turn: ``turned``, a number for the value before, 0 if none. By slot of the roles: ``met``, the highest
+    time of its events, and the mark of the event that is ``put_by``, if the matcher has not seen it. By silence: when
+    it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``). ``visitor`` is what the matcher keeps,
+    None as long as it has seen nothing; ``waits``: some rule waits there; ``begun``: one of the lasting rules is on its
+    way.
     """
 
     key: UInt64s
@@ -49,6 +57,7 @@ class Visitors(Columns):
     page: UInt64s
     place: UInt64s
     before: UInt64s
+    settled: Flags
     turned: UInt64s
     met: Int64s
     due: Int64s
@@ -68,6 +77,7 @@ class Visitors(Columns):
             "page": (np.uint64, (), 0),
             "place": (np.uint64, (), 0),
             "before": (np.uint64, (), 0),
+            "settled": (np.bool_, (), False),
             "turned": (np.uint64, turns, 0),
             "met": (np.int64, slots, LONG_AGO),
             "due": (np.int64, silences, NEVER),
@@ -80,6 +90,7 @@ class Visitors(Columns):
         self.LAYOUT = layout  # type: ignore[misc]  # how wide they are depends on the rules
         super().__init__(16)
         self.row_by_key: dict[int, int] = {}
+        self.idle = Idle(nobody(layout))
         self._lasting = roles.lasting
         self._used = 0
         self._free: list[int] = []
@@ -110,6 +121,33 @@ class Visitors(Columns):
             getattr(self, name)[rows] = fresh
         self._free += rows.tolist()
 
+    def wake(self, rows: Int64s) -> None:
+        """Give fresh rows what was kept of their visitors while those did nothing."""
+        found, kept = self.idle.take(self.key[rows])
+        for name, column in kept.items():
+            getattr(self, name)[rows[found]] = column
+
+    def lay_by(self, rows: Int64s) -> None:
+        """Give back the rows of visitors of whom nothing is on its way, and keep what matters all the same."""
+        for row in rows[self.visitor[rows] != None].tolist():  # noqa: E711  each element is compared
+            self.settled[row] = self.visitor[row].settled
+        known = self.settled[rows] | (self.page[rows] != 0) | (self.place[rows] != 0)
+        kept = rows[known | (self.turned[rows] != 0).any(axis=1)]
+        self.idle.put({name: getattr(self, name)[kept] for name in ("key", "session", *LASTING)})
+        self.remove(rows)
+        if self.capacity > _FEW and len(self.row_by_key) * 4 < self.capacity:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        """Move all visitors to the front of smaller columns: a crowd that has gone leaves no room behind."""
+        rows = np.flatnonzero(self.session >= 0)
+        columns, self.capacity = self.columns(rows), 0
+        self._grow(max(len(rows) * 3 // 2, 16))
+        for name, column in columns.items():
+            getattr(self, name)[: len(rows)] = column
+        self.row_by_key = dict(zip(columns["key"].tolist(), range(len(rows)), strict=True))
+        self._used, self._free = len(rows), []
+
     def of_sessions(self, sessions: Int64s) -> Int64s:
         """Return the rows of the visitors of sessions (rows), in the order of those."""
         if not len(sessions):
@@ -133,6 +171,7 @@ class Visitors(Columns):
             self.visitor[rows].tolist(),
             _entries(self.put_by[rows]),
             _entries(self.armed[rows]),
+            self.idle.packed(sessions),
         )
 
     def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
@@ -145,6 +184,7 @@ class Visitors(Columns):
             for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
                 for place, which, mark in entries:
                     column[rows[place], which] = mark
+        self.idle.restore(kept.idle, sessions, same_rules=same_rules)
         met = []
         for row, visitor in zip(rows.tolist(), kept.visitors, strict=True):
             if visitor is not None:

@@ -58,8 +58,9 @@ class Answer:
 class Scored:
     """The score of a session at a tick, 0 in silence; None if the session was over before.
 
-    It comes for the covering tick of every `Felt` and of the stream time of every approval, for the tick of every
-    `Seen`, and for the ticks 60 s after those; again where it is wanted again.
+    It comes for the covering tick of every `Felt` and of the stream time of every approval of what may be an
+    intervention of its session, for the tick of every `Seen`, and for the ticks 60 s after those; again where it is
+    wanted again.
     """
 
     tenant_id: str

@@ -1,6 +1,8 @@
 """Reads a table of data that a person has written, and tells all of its faults, each with its key."""
 
+import re
 import tomllib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_origin
@@ -27,16 +29,81 @@ _WORDS: Final = {
 }
 """The patterns of these in words."""
 
+DEEPEST: Final = 16
+"""Tables and lists in each other, at most."""
+_TOO_DEEP: Final = f"expected at most {DEEPEST} tables and lists in each other"
+_HEADER: Final = re.compile(r"\s*\[+\s*([^\[\]]+?)\s*\]")
+
 
 def load(file: Path, tell: Tell) -> Mapping[str, Any] | None:
     """Return what a TOML file holds; None if it can't be read, which is told."""
+    text = text_of(file, tell)
+    return None if text is None else parsed(text, tell)
+
+
+def text_of(file: Path, tell: Tell) -> str | None:
+    """Return what is written in a file; None if it can't be read, which is told."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         tell(f"can't be read: {error.strerror}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         tell(f"expected TOML in UTF-8: {error}")
     return None
+
+
+def parsed(text: str, tell: Tell) -> Mapping[str, Any] | None:
+    """Return what a text in TOML holds; None if it is none or has more than ``DEEPEST`` in each other, which is told.
+
+    >>> parsed("a.b = [1", print)
+    expected TOML in UTF-8: Unclosed array (at end of document)
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        tell(f"expected TOML in UTF-8: {error}")
+        return None
+    except RecursionError:
+        tell(f"{_first_too_deep(text)}: {_TOO_DEEP}")
+        return None
+    deep = list(_too_deep(tree))
+    for where in deep:
+        tell(f"{where}: {_TOO_DEEP}")
+    return None if deep else tree
+
+
+def _too_deep(tree: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where a table or list stands in too many others."""
+    open_: list[tuple[str, int, object]] = [("", 0, tree)]
+    while open_:
+        where, depth, found = open_.pop()
+        if isinstance(found, Mapping):
+            parts = [(f"{where}.{key}".removeprefix("."), value) for key, value in found.items()]
+        else:
+            parts = [(f"{where}[{at}]", value) for at, value in enumerate(found if isinstance(found, list) else ())]
+        if parts and depth > DEEPEST:
+            yield where
+        else:
+            open_ += [(here, depth + 1, part) for here, part in reversed(parts)]
+
+
+def _first_too_deep(text: str) -> str:
+    """Return the key that goes too deep to be read at all, and its line: the first that can't be left away."""
+    lines = text.split("\n")
+    at = bisect_left(range(len(lines)), True, key=lambda last: _goes_too_deep("\n".join(lines[: last + 1])))
+    above = [found[1] for line in lines[:at] if (found := _HEADER.match(line))]
+    key = lines[at].partition("=")[0].strip() if "=" in lines[at] else ""
+    return f"line {at + 1}, {'.'.join([*above[-1:], key]) or 'a list'}"
+
+
+def _goes_too_deep(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    except RecursionError:
+        return True
+    return False
 
 
 def table(found: object, where: str, tell: Tell) -> Mapping[str, Any]:

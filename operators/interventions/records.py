@@ -49,6 +49,17 @@ def intervention_id(trigger: Emotion | Anomaly, intervention: str) -> str:
     return _short(f"{head}/intervention/{cause}/{intervention}", f"{head}/intervention")
 
 
+def may_be_of(ident: str, tenant: str, session: str) -> bool:
+    """Return whether an id has the form of those of a session's interventions.
+
+    >>> may_be_of("t/s/1700000000000/intervention/MASS_EXIT/notification", "t", "s"), may_be_of("i1", "t", "s")
+    (True, False)
+    """
+    head = f"{plain(tenant)}/{plain(session)}/"
+    when, _, rest = ident.removeprefix(head).partition("/")
+    return ident.startswith(head) and when.isdecimal() and rest.startswith("intervention/")
+
+
 def _short(ident: str, head: str) -> str:
     """Return an id, or one with a digest where it would be too long; ``head`` has at most 800 characters.
 

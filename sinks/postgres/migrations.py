@@ -43,6 +43,18 @@ CREATE TABLE IF NOT EXISTS attune_migrations (
 )
 """
 
+STARTING = (
+    "Connection refused",
+    "Is the server running locally",
+    "Connection reset",
+    "server closed the connection unexpectedly",
+    "the database system is starting up",
+    "the database system is not yet accepting connections",
+    "the database system is shutting down",
+)
+"""How libpq words that a server is on its way: not listening yet, behind a container's proxy that listens already, or
+in its recovery."""
+
 Report = Callable[[str], None]
 
 
@@ -79,14 +91,16 @@ def migrate(
     report: Report = lambda _line: None,
     wait_s: float = 600.0,
     settings: Mapping[str, str] | None = None,
+    start_s: float = 30.0,
 ) -> list[Applied]:
     """Apply what has not been applied yet, and return it; may run twice, and by several at once.
 
     ``report`` is told what happens, a line at a time. ``settings`` reach the repeated files as ``attune.name``. Raises
     ConfigError for a folder that can't be read in order, TerminalError for a changed or failing migration,
-    TransientError when another migrate takes longer than ``wait_s``.
+    TransientError when another migrate takes longer than ``wait_s``, or a server longer than ``start_s`` to start.
     """
     migrations = read(folder)
+    _await_start(conninfo, start_s, report)
     with connect(conninfo, autocommit=True) as gate, _alone(gate, wait_s, report):
         _offer_timescale(conninfo, report)
         # Another connection than the lock's, and a new one: what loads TimescaleDB may only be there now.
@@ -98,6 +112,24 @@ def migrate(
             applied = _apply_all(connection, migrations, report)
             _run_all(connection, folder, REPEATED)
     return applied
+
+
+def _await_start(conninfo: str, start_s: float, report: Report) -> None:
+    """Wait until a server that is starting takes connections: migrate is what one does right after starting it."""
+    deadline = time.monotonic() + start_s
+    told = False
+    while True:
+        try:
+            connect(conninfo, autocommit=True).close()
+        except TransientError as error:
+            if time.monotonic() >= deadline or not any(phrase in str(error) for phrase in STARTING):
+                raise
+            if not told:
+                report(f"{error}; waiting up to {start_s:.0f} s for the server to start")
+                told = True
+            time.sleep(0.5)
+        else:
+            return
 
 
 def pending(connection: Connection, folder: Path = FOLDER) -> list[str] | None:

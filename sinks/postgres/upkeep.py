@@ -160,6 +160,8 @@ def _working(conninfo: str, doing: str, wait_s: float = 0.0) -> Iterator[Connect
                 raise TransientError(f"{doing}: another refresh, retain or erase is at work on this database")
             time.sleep(0.1)
         yield connection
+        # Said, because the server may notice only after the next one has asked that a connection was closed.
+        connection.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
     except psycopg.Error as error:
         raise meaning(error, doing) from error
     finally:

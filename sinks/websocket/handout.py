@@ -22,7 +22,8 @@ class Handout:
     """Answers ``PATH`` with a token for the role, tenant (the first by default), session and user of the query.
 
     Only for this machine, in the gateway's own name (a foreign one that resolves here has another ``Host``), and for
-    its own page, a program, or pages of ``origins``: browsers say where a request comes from.
+    its own page, a program, or pages of ``origins``: browsers say where a request comes from. Those are shops, and
+    get a client's token alone: the dashboard's shows all sessions.
     """
 
     def __init__(
@@ -40,12 +41,12 @@ class Handout:
         known = len(origins) == 1 and origins[0] in self._origins
         if not _on_this_machine(request, peer, hosts) or not (known or _is_own(request, hosts)):
             return plain(403, "Tokens are for this machine alone.\n")
-        response = self._answer(request)
+        response = self._answer(request, "client" if known else "dashboard")
         if known:
             response.headers.update({"Access-Control-Allow-Origin": origins[0], "Vary": "Origin"})
         return response
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: Request, least: str) -> Response:
         try:
             asked = dict(parse_qsl(request.path.partition("?")[2], max_num_fields=len(FIELDS)))
         except ValueError:  # too many
@@ -53,6 +54,8 @@ class Handout:
         role = asked.get("role", "dashboard")
         fits = role == "dashboard" and "session" not in asked
         fits = fits or (role == "client" and {"session", "user"} <= asked.keys())
+        if role == "dashboard" and least == "client":
+            return plain(403, "Pages of other origins get tokens of role=client alone.\n")
         if not fits or not asked.keys() <= FIELDS:
             return plain(400, "Expected role=dashboard, or role=client with session and user.\n")
         if asked.get("tenant", self._tenants[0]) not in self._tenants:

@@ -72,10 +72,10 @@ class Portion(NamedTuple):
 
 
 class Report(NamedTuple):
-    """An outcome that is to be written down; ``client`` is who waits to hear that it was (None: nobody)."""
+    """An outcome that is to be written down; ``waited``: a client waits to hear that it was."""
 
     event: InterventionOutcome
-    client: Client | None
+    waited: bool
 
 
 class Hub:
@@ -101,6 +101,8 @@ class Hub:
         self._history = History(self._limits)
         self._offers = offers.Offers(self._limits.offers, receipts)
         self._reports: list[Report] = []
+        self._waiting: dict[tuple[str, ...], list[Client]] = {}
+        """Who waits for an outcome that is under way, to be answered when it is written or could not be."""
         self._awake: dict[Client, None] = {}
         self._sent: Tally[str] = Tally()
 
@@ -194,6 +196,8 @@ class Hub:
                     if offered is None or offered[1] not in (None, client.principal.user):
                         continue
                     message = offered[0]
+                    if self._offers.seen(client.principal, message.intervention_id):
+                        continue
                 deliveries += 1
                 if not self._give(client, message):
                     lagging.append(client)
@@ -244,7 +248,7 @@ class Hub:
         for intervention_id in offered:
             if self._offers.delivered(client.principal, intervention_id):
                 event = offers.event(client.principal, intervention_id, "delivered", ms(now))
-                self._reports.append(Report(event, None))
+                self._reports.append(Report(event, waited=False))
 
     def outcomes(self) -> list[Report]:
         """Return what is to be written down since the last call."""
@@ -252,17 +256,18 @@ class Hub:
         return reports
 
     def written(self, report: Report, *, well: bool) -> None:
-        """Tell who waits for it that an outcome was written down, or that it was not and may be told again."""
-        if not well:
-            self._offers.untell(report.event)
-        client = report.client
-        if client is None or client not in self._clients or client.close:
-            return
-        about = (report.event.intervention_id, report.event.outcome)
+        """Tell all who wait for it that an outcome was written down, or that it was not and may be told again."""
+        event = report.event
+        about = (event.intervention_id, event.outcome)
+        reply: AnyReply = Acknowledged(*about)
         if well:
-            self._reply(client, Acknowledged(*about))
+            self._offers.written(event.tenant_id, event.intervention_id, event.user_id, event.outcome)
         else:
-            self._reply(client, Error(FaultCode.UNAVAILABLE, "the outcome could not be written now", *about))
+            self._offers.untell(event)
+            reply = Error(FaultCode.UNAVAILABLE, "the outcome could not be written now", *about)
+        for client in self._waiting.pop(_name(event), ()):
+            if client in self._clients and not client.close:
+                self._reply(client, reply)
 
     def _subscribe(self, client: Client, wish: Subscribe, now: float) -> None:
         who = client.principal
@@ -294,8 +299,12 @@ class Hub:
         if told is None:
             why = "expected an intervention that was offered to this client; after a restart, with its receipt"
             raise FaultError(FaultCode.UNKNOWN_INTERVENTION, why, said)
-        if told:
-            self._reports.append(Report(offers.event(client.principal, *about, ms(now)), client))
+        event = offers.event(client.principal, *about, ms(now))
+        if waiting := self._waiting.get(_name(event)):
+            waiting.append(client)  # perhaps the same page, over a new connection
+        elif told:
+            self._waiting[_name(event)] = [client]
+            self._reports.append(Report(event, waited=True))
         else:
             self._reply(client, Acknowledged(*about))
 
@@ -362,6 +371,10 @@ class Hub:
 def ms(seconds: float) -> int:
     """Return seconds as whole milliseconds."""
     return int(seconds * 1000)
+
+
+def _name(event: InterventionOutcome) -> tuple[str, ...]:
+    return event.tenant_id, event.session_id, event.event_id
 
 
 def _expiry(who: Principal) -> int | None:

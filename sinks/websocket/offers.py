@@ -56,14 +56,21 @@ _outcomes = msgspec.json.Decoder(_Outcome)
 
 @dataclass(slots=True)
 class _Known:
-    """A fired intervention: its user (None: everybody in the session), its end, and what was told of it."""
+    """A fired intervention: its user (None: everybody in the session), its end, and what was told of it.
+
+    ``told`` by user and outcome: whether it is written down, or is only on its way there.
+    """
 
     session: str
     user: str | None
     until_ms: int
     revision: int
     offer: Offer | None
-    told: set[tuple[str, str]] = field(default_factory=set)
+    told: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def seen_by(self, user: str) -> bool:
+        """Return whether a client of this user has had it on its screen."""
+        return any((user, outcome) in self.told for outcome in SEEN)
 
 
 @dataclass(slots=True)
@@ -142,8 +149,13 @@ class Offers:
             if known.offer is not None
             and known.user in (None, who.user)
             and known.until_ms > now_ms
-            and not any((who.user, outcome) in known.told for outcome in SEEN)
+            and not known.seen_by(who.user)
         ]
+
+    def seen(self, who: Principal, intervention_id: str) -> bool:
+        """Return whether this client has acknowledged it, here or elsewhere: then it is not offered again."""
+        known = self._find(who.tenant or "", intervention_id)
+        return known is not None and known.seen_by(who.user)
 
     def delivered(self, who: Principal, intervention_id: str) -> bool:
         """Note that a client's socket has taken what was offered to it; False: that was known."""
@@ -156,7 +168,7 @@ class Offers:
     def tell(
         self, who: Principal, intervention_id: str, outcome: str, receipt: str | None = None, now_ms: int = 0
     ) -> bool | None:
-        """Note what became of an intervention; False: that was known, None: it was not offered to this client.
+        """Note what became of an intervention; False: that was told, None: it was not offered to this client.
 
         What this gateway does not know (any more) was offered by another, or before a restart, if the receipt says so.
         """
@@ -168,7 +180,7 @@ class Offers:
                 place = (who.tenant, who.session, user, intervention_id)
                 if receipt is not None and self._receipts.holds(receipt, *place, now_ms):
                     # So that saying it again is answered here. Its record may still come, and is newer than this.
-                    known = _Known(who.session, user, 0, -1, None, {(who.user, outcome)})
+                    known = _Known(who.session, user, 0, -1, None, {(who.user, outcome): False})
                     self._remember(who.tenant, intervention_id, known)
                     return True
             return None
@@ -177,21 +189,26 @@ class Offers:
         return self._add(who.tenant, known, (who.user, outcome))
 
     def untell(self, event: InterventionOutcome) -> None:
-        """Forget that an outcome was told: it could not be written."""
+        """Forget that an outcome was told: it could not be written. What the topic has told is there all the same."""
         known = self._find(event.tenant_id, event.intervention_id)
-        if known is not None and (event.user_id, event.outcome) in known.told:
-            known.told.remove((event.user_id, event.outcome))
+        if known is not None and known.told.get((event.user_id, event.outcome)) is False:
+            del known.told[event.user_id, event.outcome]
             self._tenants[event.tenant_id].size -= 1
             self._size -= 1
+
+    def written(self, tenant: str, intervention_id: str, user: str, outcome: str) -> None:
+        """Note that an outcome is written down for good."""
+        known = self._find(tenant, intervention_id)
+        if known is not None:
+            self._add(tenant, known, (user, outcome))
+            known.told[user, outcome] = True
 
     def _note(self, tenant: str, payload: bytes) -> None:
         try:
             head = _outcomes.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        known = self._find(tenant, head.intervention_id)
-        if known is not None:
-            self._add(tenant, known, (head.user_id, head.outcome))
+        self.written(tenant, head.intervention_id, head.user_id, head.outcome)
 
     def _find(self, tenant: str, name: str) -> _Known | None:
         found = self._tenants.get(tenant)
@@ -200,7 +217,7 @@ class Offers:
     def _add(self, tenant: str, known: _Known, told: tuple[str, str]) -> bool:
         if told in known.told:
             return False
-        known.told.add(told)
+        known.told[told] = False
         self._grow(tenant, 1)
         return True
 

@@ -22,7 +22,7 @@ from sources.collector.judge import Clock, Judged, judge, observed, place_of
 from sources.collector.messages import Batch, Fault, Observation, RefusedError, Verdicts, read_request, refused
 from sources.collector.openapi import document
 from sources.collector.publisher import Publisher, Record, UnconfirmedError
-from sources.collector.stamps import Stamps, offset
+from sources.collector.stamps import Stamps, offsets
 
 ACCEPTED = Counter("attune_collector_accepted_total", "Events that Kafka has", ["type"])
 REJECTED = Counter("attune_collector_rejected_total", "Events that were rejected, by reason", ["reason"])
@@ -105,11 +105,11 @@ class Paths:
         place = place_of(key.tenant, batch)
         now = self._now_ms()
         late_after = self._config.late_after_ms
-        shift = offset(batch.sent_at, batch.offset_ms, now)
-        clock = Clock(now, batch.sent_at, shift, late_after, self._stamps)
+        used, told = offsets(batch.sent_at, batch.offset_ms, now, late_after)
+        clock = Clock(now, batch.sent_at, used, late_after, self._stamps)
         judged = [judge(event, place, clock, self._config.topics) for event in batch.events]
         accepted = await self._publish(place.kafka_key, judged)
-        return Verdicts(accepted, len(judged) - accepted, shift, [one.verdict for one in judged])
+        return Verdicts(accepted, len(judged) - accepted, told, [one.verdict for one in judged])
 
     async def _emotion(self, request: Request, key: Key, body: bytes) -> msgspec.Struct:
         observation = read_request(body, Observation)

@@ -54,13 +54,14 @@ class Door:
         return key
 
     def spend(self, request: Request, key: Key, events: int) -> None:
-        """Count what a request brought; its first event was counted at the door.
+        """Count what a request brought, at least one event's worth; the first was counted at the door.
 
         Raises:
             RefusedError: 429; nothing of it is taken.
         """
-        self._spend_client(request, events - 1)
-        wait = self._keys_spent.take(key_name(request), events, key.events_per_s, key.burst, time.monotonic())
+        worth = max(1, events)
+        self._spend_client(request, worth - 1)
+        wait = self._keys_spent.take(key_name(request), worth, key.events_per_s, key.burst, time.monotonic())
         if wait:
             raise refused(429, "too_fast", "This key sends more than it may.", wait)
 

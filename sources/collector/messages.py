@@ -15,12 +15,15 @@ Confidence = Annotated[float, Meta(ge=0.0, le=100.0, description="0..1, or per c
 
 
 class Batch(Struct, frozen=True):
-    """Telemetry of one user in one session. Times are of the device's clock; a repeat is sent unchanged."""
+    """Telemetry of one user in one session; without events it asks for ``offset_ms`` alone.
+
+    Times are of the device's clock. A repeat has the same events, and the same ``offset_ms``.
+    """
 
     session_id: CleanId
     user_id: CleanId
     sent_at: Ts
-    events: Annotated[list[Any], Meta(min_length=1, max_length=MAX_EVENTS)]
+    events: Annotated[list[Any], Meta(max_length=MAX_EVENTS)]
     offset_ms: Offset | None = None
 
 
@@ -46,7 +49,7 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
 
 
 class Verdicts(Struct, frozen=True):
-    """The answer to a batch, in the order of its events. ``offset_ms`` was added to the device's times."""
+    """The answer to a batch, in the order of its events. ``offset_ms`` is what new events should be sent with."""
 
     accepted: int
     rejected: int

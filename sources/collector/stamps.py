@@ -1,9 +1,10 @@
 """Stamps events on the server: a device's clock says how far apart they are, ours says when that was.
 
 A repeat must have the stamp of the first time, or it would count twice; and the first one may already be in Kafka when
-its answer is lost. So the first stamp of an event is remembered for as long as it could still be in time. That memory
-is one process's: an answer therefore tells the offset, and a sender that brings it with its next batches is stamped
-equally by every collector, and by one that was started again.
+its answer is lost. Memory alone does not do: it is one process's, and the next collector knows nothing of it. So an
+answer tells the offset, and what is sent with that offset has the same stamps at every collector, and at one that was
+started again, however long each request was on its way. For a sender that brings none the first stamp of an event is
+remembered for as long as it could still be in time.
 """
 
 from hashlib import blake2b
@@ -11,26 +12,30 @@ from typing import Final
 
 MEMORY_MS: Final = 60_000
 KEPT: Final = 131_072
-WAY_MS: Final = 2_000
-"""How long a request may be on its way before it is taken for a clock that was set back."""
+AHEAD_MS: Final = 2_000
+"""How far an offset may put an event beyond now: the request that asked for it was on its way for a part of this, and
+another collector's clock may be behind. The flow takes what is up to 5 s ahead."""
 
 
-def offset(sent_at: int, brought: int | None, now: int) -> int:
-    """Return what makes a device's times ours.
+def offsets(sent_at: int, brought: int | None, now: int, late_after: int) -> tuple[int, int]:
+    """Return what makes a device's times ours, and what its next batches should bring; all in milliseconds.
 
-    What an earlier answer said (``brought``) holds while it agrees with the device's clock. It must not put the sending
-    beyond now: then the earlier way was slower than this one. And not further back than a way takes: then the clock has
-    been set.
+    What is ``brought`` is believed as long as by it what was sent at once is neither ahead nor late: this request is
+    slow then, or the one that asked for the offset was. What is told is a fresh one as soon as the other is off: the
+    device's clock may have been set.
 
-    >>> offset(sent_at=1_000, brought=None, now=50_000)
-    49000
-    >>> offset(sent_at=1_000, brought=48_900, now=50_000)
-    48900
-    >>> offset(sent_at=1_000, brought=49_001, now=50_000)
-    49000
+    >>> offsets(sent_at=1_000, brought=None, now=50_000, late_after=7_000)
+    (49000, 49000)
+    >>> [offsets(1_000, 49_000, now, 7_000) for now in (48_000, 51_900, 54_000)]
+    [(49000, 49000), (49000, 49000), (49000, 53000)]
+    >>> [offsets(1_000, 49_000, now, 7_000) for now in (47_999, 57_001)]
+    [(46999, 46999), (56001, 56001)]
     """
     fresh = now - sent_at
-    return brought if brought is not None and fresh - WAY_MS <= brought <= fresh else fresh
+    if brought is None:
+        return fresh, fresh
+    used = brought if -AHEAD_MS <= fresh - brought <= max(late_after, AHEAD_MS) else fresh
+    return used, brought if abs(fresh - brought) <= AHEAD_MS else fresh
 
 
 class Stamps:

@@ -70,12 +70,13 @@ def test_throughput() -> None:
 
 
 def test_memory() -> None:
-    told = bench("memory", "--sessions", "3000", "--users", "20000", "--day-sessions", "600")
+    told = bench("memory", "--sessions", "3000", "--users", "20000", "--day-sessions", "600", "--visitors", "40")
     for what in ("a session of one visitor at", "a further user of one session"):
         (line,) = (line for line in told.splitlines() if line.startswith(what))
         busy, settled = (int(number.replace(",", "")) for number in re.findall(r"-?[\d,]+", line)[-2:])
         assert busy > 0
         assert settled > 0
+    assert "With anomalies, emotions and interventions on" in told
     assert "a tick of all" in told
     assert "24 h" in told
 

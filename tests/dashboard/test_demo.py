@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -90,7 +91,7 @@ def test_a_page_of_another_origin_sees_help_when_it_is_clicked_in_anger(
         (found,) = told.findall((tmp_path / "log").read_text())
         wait_until(lambda: "broker     127.0.0.1:" in (tmp_path / "log").read_text(), "the broker is told")
         with page.expect_response("**/api/telemetry/stream?*"):
-            page.goto(f"{examples}/shop.html?gateway=http://127.0.0.1:{port}&collector={found[0]}&key={found[1]}")
+            page.goto(f"{examples}/shop.html?gateway={port}&collector={urlsplit(found[0]).port}&key={found[1]}")
         for _ in range(3):
             page.get_by_role("button", name="Buy").click()
         box = page.locator("[data-attune-box=help_chat]")

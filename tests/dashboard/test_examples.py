@@ -1,33 +1,29 @@
-"""The page in docs/examples, which rests on docs/websocket.md alone, shows live scores and what is done."""
+"""The pages in docs/examples: one shows live scores and rests on docs/websocket.md alone, one is a shop."""
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import Route, expect
 
-from sinks.websocket.handout import PATH, Handout
 from tests.dashboard import told
 from tests.fix_browser import Tab
 from tests.fix_page import EXAMPLES
-from tests.fix_websocket import KEY, TOKENS, Running, StartGateway
+from tests.fix_websocket import TOKENS, Running, StartGateway, token
 
+ASKS = "Does the gateway run, and does gateway.origins name"
 FINAL_MS = 3_000
 """Longer than the page waits before it connects again."""
 
 
-def demo(start_gateway: StartGateway, origin: str, issuer: str = "https://issuer.test") -> Running:
-    """Start a gateway that hands out tokens of this issuer to pages of this origin, as the demo's does."""
-    handout = Handout(KEY, issuer, "gateway.test", ("acme",), (origin,))
-    return start_gateway(origins=(origin,), verify=TOKENS.verify, pages={PATH: handout})
-
-
-def opened(tab: Tab, examples: str, running: Running) -> None:
-    """Open the page for a gateway."""
-    tab.page.goto(f"{examples}/scores.html?gateway=http://127.0.0.1:{running.gateway.port}")
+def opened(tab: Tab, examples: str, running: Running, shown: str) -> None:
+    """Open the page for a gateway and show it a token where it asks for one."""
+    tab.page.on("dialog", lambda asked: asked.accept(shown) if "/demo/token" in asked.message else asked.dismiss())
+    tab.page.goto(f"{examples}/scores.html?gateway={running.gateway.port}")
 
 
 def test_a_short_page_shows_live_scores_and_interventions(examples: str, start_gateway: StartGateway, tab: Tab) -> None:
     assert len((EXAMPLES / "scores.html").read_text(encoding="utf-8").splitlines()) <= 40
-    running = demo(start_gateway, examples)
+    running = start_gateway(origins=(examples,), verify=TOKENS.verify)
     told.tell(running, told.engagement("one", 1, 0.5))
-    opened(tab, examples, running)
+    opened(tab, examples, running, token("acme"))
     scores = tab.page.locator("#engagement td")
     expect(scores).to_have_text(["one", "0.50", "MODERATE"])
     expect(tab.page.locator("#state")).to_have_text("Live")
@@ -42,13 +38,30 @@ def test_a_short_page_shows_live_scores_and_interventions(examples: str, start_g
 def test_a_token_that_is_refused_is_not_shown_again(examples: str, start_gateway: StartGateway, tab: Tab) -> None:
     sockets: list[str] = []
     tab.page.on("websocket", lambda socket: sockets.append(socket.url))
-    opened(tab, examples, demo(start_gateway, examples, "https://another.test"))
-    expect(tab.page.locator("#state")).to_contain_text("Closed: 4001")
+    running = start_gateway(origins=(examples,), verify=TOKENS.verify)
+    opened(tab, examples, running, token("acme", iss="https://another.test"))
+    expect(tab.page.locator("#state")).to_contain_text("(4001): reload for another token")
     tab.page.wait_for_timeout(FINAL_MS)
     assert len(sockets) == 1
 
 
 def test_a_page_of_an_origin_that_is_not_named_says_so(examples: str, start_gateway: StartGateway, tab: Tab) -> None:
-    opened(tab, examples, demo(start_gateway, "http://127.0.0.1:1"))
-    expect(tab.page.locator("#state")).to_contain_text(f"does gateway.origins name {examples}?")
-    assert any("blocked by CORS policy" in each for each in tab.complaints)
+    opened(tab, examples, start_gateway(origins=("http://127.0.0.1:1",), verify=TOKENS.verify), token("acme"))
+    expect(tab.page.locator("#state")).to_contain_text(f"Closed: 1006. {ASKS} {examples}?")
+    assert any("Unexpected response code: 403" in each for each in tab.complaints)
+
+
+@pytest.mark.parametrize("name", ["http://127.0.0.1:{}", "//127.0.0.1:{}", "{}@evil.example", "8005@evil.example:{}"])
+def test_the_shop_s_address_names_no_foreign_script(examples: str, tab: Tab, name: str) -> None:
+    asked: list[str] = []
+
+    def seen(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(body="document.title = 'foreign'", content_type="text/javascript")
+
+    tab.page.route(lambda url: not url.startswith(examples), seen)
+    tab.page.goto(f"{examples}/shop.html?collector={name.format(8090)}")
+    assert tab.page.title() == "A shop"
+    assert asked == []
+    tab.page.goto(f"{examples}/shop.html?collector=8090")
+    assert asked == ["http://127.0.0.1:8090/attune.js"]

@@ -6,6 +6,7 @@ import re
 import msgspec
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # ships no types
+from msgspec.structs import replace
 from playwright.sync_api import Route, expect
 
 from tests.dashboard import told
@@ -210,6 +211,20 @@ def test_until_one_is_chosen_the_page_shows_what_needs_attention(running: Runnin
     expect(chartless.page.locator("#fleet")).to_have_text("1 session needs attention")
     expect(chartless.page.locator(".alarm").filter(has_text="critical")).to_be_visible()
     expect(title).to_have_text("a")
+
+
+def test_sessions_in_which_nobody_is_left_come_last_unless_something_is_the_matter(
+    running: Running, chartless: Tab
+) -> None:
+    show(chartless, running)
+    for name, score in (("left", 0.0), ("fled", 0.05), ("weak", 0.3), ("well", 0.9)):
+        record = told.engagement(name, 1, score)
+        people = 0 if name in ("left", "fled") else 9
+        told.tell(running, replace(record, signals=replace(record.signals, connected_users=people)))
+    names = chartless.page.locator(".row .name")
+    expect(names).to_have_text(["weak", "well", "left", "fled"])
+    told.tell(running, told.anomaly("fled", 2))
+    expect(names).to_have_text(["fled", "weak", "well", "left"])
 
 
 def test_an_end_and_a_repeat(running: Running, chartless: Tab) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from flows.local.kafka import mock_kafka
 from flows.settings import SettingsError, load
 from flows.settings.advice import unproven
 from flows.settings.servers import receipts
-from flows.settings.show import as_toml
+from flows.settings.show import as_toml, secrets
 from schemas.inbound import AnyEvent, InterventionOutcome
 from schemas.registry import INBOUND_TOPICS, OUTBOUND_TOPICS, OUTCOMES, TELEMETRY
 from sinks.kafka import KafkaSinkConfig, produce_raw
@@ -186,13 +187,28 @@ def test_a_gateway_without_a_secret_that_outlasts_it_is_told() -> None:
     assert len(unproven(load(None, public))) == 1
     assert unproven(load(None, {})) == []
     assert unproven(load(None, public | {"ATTUNE_GATEWAY__KEYS__OLD__SECRET": secret})) == []
-    settings = load(None, public | {"ATTUNE_GATEWAY__RECEIPT_SECRET": secret})
-    assert unproven(settings) == []
+    assert unproven(load(None, public | {"ATTUNE_GATEWAY__RECEIPT_SECRETS": secret})) == []
+
+
+def test_the_secret_of_receipts_can_be_changed_without_a_moment_in_which_one_is_refused() -> None:
+    old, new = "o" * 32, "n" * 32
     place = ("t", "s", "ann", "i")
-    assert receipts(settings.gateway).holds(receipts(settings.gateway).write(*place, 1), *place, 2)
-    assert secret not in as_toml(settings)
-    with pytest.raises(SettingsError, match=r"gateway\.receipt_secret"):
-        load(None, {"ATTUNE_GATEWAY__RECEIPT_SECRET": "short"})
+    steps = [
+        load(None, {"ATTUNE_GATEWAY__RECEIPT_SECRETS": listed})
+        for listed in (old, f"{old},{new}", f"{new}, {old}", new)
+    ]
+    shown = as_toml(steps[1])
+    assert (old in shown, new in shown) == (False, False)
+    assert secrets(steps[1]) >= {old, new}, "for the log to be kept free of them"
+    made = [receipts(settings.gateway) for settings in steps]
+    for one, other in pairwise(made):  # gateways of two steps beside each other
+        assert other.holds(one.write(*place, 1), *place, 2)
+        assert one.holds(other.write(*place, 1), *place, 2)
+    assert not made[3].holds(made[0].write(*place, 1), *place, 2)
+    with pytest.raises(SettingsError, match=r"gateway\.receipt_secrets") as refused:
+        load(None, {"ATTUNE_GATEWAY__RECEIPT_SECRETS": f"{old},short-one"})
+    assert "short-one" not in str(refused.value)
+    assert old not in str(refused.value)
 
 
 def test_from_three_clicks_to_an_outcome(tmp_path: Path) -> None:

@@ -1,72 +1,34 @@
 """The emotions that the flow tells are those of the reference, whatever the cuts, shards, restarts and companions."""
 
-import pickle
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
-import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from operators import records
-from operators.anomalies.detector import Detector
-from operators.config import ScoreConfig, WindowConfig
-from operators.decode import BatchDecoder
-from operators.emotions.diagnosis import Diagnosis, Noticed
-from operators.emotions.rules import read_rules
-from operators.engagement import Scorer
 from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
-from operators.interventions.cues import Answer, Cue, CueBatch, Felt, Scored, Seen
+from operators.interventions.cues import Cue, CueBatch, Scored
 from operators.interventions.policies import Policies
 from operators.interventions.shard import Interventions
-from operators.window import Shard
 from schemas.batches import END_OF_TIME
-from schemas.inbound import AnyEvent
-from schemas.outbound import Emotion, Intervention, Record
+from schemas.outbound import Intervention, Record
 from tests import events
 from tests.model import LogRecord
-from tests.model_emotions import felt_in
-from tests.running import ANOMALIES, raw_batches
+from tests.operators.diagnosed import (
+    RULES,
+    START,
+    brief,
+    by_session,
+    cues_of,
+    emotions_of,
+    expected,
+    followed,
+    logs,
+    said,
+)
 
-RULES = read_rules()
 MAPPING = read_interventions(emotions=RULES.emotions)
-WINDOW = WindowConfig()
-DECODER = msgspec.json.Decoder(AnyEvent)
-START = 1_700_000_000_000
-
-
-def cues_of(
-    log: Sequence[LogRecord], cuts: Iterable[int] = (), shards: int = 1, restarts: Iterable[int] = ()
-) -> list[list[Cue]]:
-    """Run a log through decoder, windows and diagnosis; before each batch named in ``restarts`` all is restored.
-
-    Return the cues of each shard in the order in which they were told.
-    """
-    scorer, detector = Scorer(ScoreConfig()), Detector(ANOMALIES, ScoreConfig())
-    decoder = BatchDecoder(shards, WINDOW, RULES.patterns.sorters)
-    held = [(Shard(WINDOW, scorer, detector), Diagnosis(RULES, WINDOW)) for _ in range(shards)]
-    again = set(restarts)
-    cues: list[list[Cue]] = [[] for _ in range(shards)]
-    for number, batch in enumerate(raw_batches(log, cuts)):
-        if number in again:
-            decoder = BatchDecoder(shards, WINDOW, RULES.patterns.sorters)
-            held = [
-                (
-                    Shard.restore(WINDOW, scorer, shard.snapshot(), detector=detector),
-                    Diagnosis.restore(RULES, WINDOW, diagnosis.snapshot(shards), shards),
-                )
-                for shard, diagnosis in held
-            ]
-        for which, sent in decoder(batch).chunks:
-            chunk = pickle.loads(pickle.dumps(sent)) if number in again else sent  # noqa: S301  our own bytes
-            shard, diagnosis = held[which]
-            judged = shard.feed(chunk)
-            closed = list(shard.close())
-            anomalies = [found for closing in closed for found in records.anomalies(closing)]
-            cues[which] += diagnosis.take(Noticed(chunk, judged.accepted(len(chunk)), closed, anomalies))
-    return cues
 
 
 def interventions_of(cues: Iterable[Iterable[Cue]], policy: dict[str, Any]) -> list[Record]:
@@ -77,101 +39,6 @@ def interventions_of(cues: Iterable[Iterable[Cue]], policy: dict[str, Any]) -> l
         told += decide.take(CueBatch(number, 0, list(of_shard)))
         told += decide.advance(END_OF_TIME, number)
     return sorted(told, key=lambda record: (record.ts, record.id, getattr(record, "revision", 0)))
-
-
-def by_session(cues: Iterable[Iterable[Cue]]) -> dict[tuple[str, str], list[Cue]]:
-    """Return the cues of each session in order, without stream time, which tells where a batch was cut."""
-    out: dict[tuple[str, str], list[Cue]] = {}
-    for cue in (cue for of_shard in cues for cue in of_shard):
-        out.setdefault(session_of(cue), []).append(replace(cue, stream_time=0))
-    return out
-
-
-def session_of(cue: Cue) -> tuple[str, str]:
-    match cue:
-        case Felt():
-            return cue.emotions[0].tenant_id, cue.emotions[0].session_id
-        case Seen():
-            return cue.anomaly.tenant_id, cue.anomaly.session_id
-        case Answer():
-            return cue.event.tenant_id, cue.event.session_id
-        case _:
-            return cue.tenant_id, cue.session_id
-
-
-def emotions_of(cues: Iterable[Iterable[Cue]]) -> list[Emotion]:
-    found = [e for of_shard in cues for cue in of_shard if isinstance(cue, Felt) for e in cue.emotions]
-    return sorted(found, key=lambda e: (e.session_id, e.user_id, e.ts, e.rule, e.id))
-
-
-def brief(found: Emotion) -> tuple[Any, ...]:
-    confidence = round(found.confidence, 9)
-    return found.session_id, found.user_id, found.ts, found.rule, found.emotion, confidence, tuple(found.evidence)
-
-
-def expected(log: Sequence[LogRecord]) -> list[tuple[Any, ...]]:
-    decoded = [DECODER.decode(record.raw or b"") for record in log]
-    found = [
-        (user.session_id, user.user_id, f.ts, f.rule, f.emotion, round(f.confidence, 9), f.evidence)
-        for user, felt in felt_in(decoded).items()
-        for f in felt
-    ]
-    return sorted(found)
-
-
-PAGES = st.sampled_from(["pricing", "product", "cart", "checkout", "help", "home"])
-URLS = st.sampled_from(["/a", "/a?x=1", "/b", "/c"])
-SMALL = st.sampled_from([0, 10, 25, 40])
-KINDS: dict[str, Any] = {
-    "telemetry.page_view": {"page": PAGES, "url": URLS},
-    "telemetry.click": {
-        "element": st.sampled_from(["buy", "Reviews", "x"]), "x": SMALL, "y": SMALL, "page": PAGES,
-        "effect": st.sampled_from([True, False, None]), "error": st.sampled_from([None, None, None, True]),
-    },
-    "telemetry.hover": {
-        "element": st.sampled_from(["box", "Price tag"]), "page": PAGES,
-        "duration_ms": st.sampled_from([0, 499, 500, 2500, 2501, 3000, 3001, 3999, 4000]),
-    },
-    "telemetry.scroll": {
-        "velocity": st.sampled_from([10, 3000, 3001, -3001]), "direction": st.sampled_from(["up", "down"]),
-        "page": PAGES,
-    },
-    "telemetry.pointer": {
-        "velocity": st.sampled_from([2000, 2001]), "deceleration": st.sampled_from([1500, 1501, 5001]), "page": PAGES,
-    },
-    "telemetry.exit_intent": {"edge": st.sampled_from(["top", "side", "back"]), "page": PAGES},
-    "telemetry.field": {
-        "field": st.sampled_from(["Card-number", "cvc", "name"]), "filled": st.booleans(), "page": PAGES,
-        "duration_ms": st.sampled_from([4999, 5000]),
-    },
-    "telemetry.cart": {"action": st.sampled_from(["add", "remove", "view"])},
-    "telemetry.checkout": {"step": st.sampled_from(["start", "payment", "payment", "fail", "complete"])},
-    "telemetry.search": {"results": st.sampled_from([0, 0, 1])},
-    "emotion.observed": {"emotion": st.sampled_from(["confusion", "joy"])},
-    "chat.message": {},
-    "presence.join": {},
-    "presence.leave": {},
-}  # fmt: skip
-RARE = ["session.ended"]
-STEPS = st.sampled_from([0, 1, 100, 300, 999, 1000, 1001, 3000, 5000, 7000, 10_000, 29_999, 30_000, 60_000, 61_000])
-LEAPS = st.sampled_from([600_000, 1_799_999, 1_800_000])
-
-
-@st.composite
-def logs(draw: st.DrawFn) -> list[LogRecord]:
-    """Draw a log in order of time: a few users of a few sessions who do much of the same thing."""
-    favourites = draw(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4))
-    names = st.sampled_from(favourites + favourites + [*KINDS][:2])
-    ts, log = START, []
-    for number in range(draw(st.integers(1, 40))):
-        ts += draw(LEAPS) if draw(st.integers(0, 30)) == 30 else draw(STEPS)
-        kind = RARE[0] if draw(st.integers(0, 40)) == 40 else draw(names)
-        fields = {name: draw(values) for name, values in KINDS.get(kind, {}).items()}
-        fields = {name: value for name, value in fields.items() if value is not None}
-        user, session = draw(st.sampled_from(["u1", "u1", "u2"])), draw(st.sampled_from(["s1", "s1", "s2"]))
-        raw = events.event(kind, ts, f"{session}{user}", event_id=f"e{number}", session=session, **fields)
-        log.append(events.record(raw, ts, "t", number))
-    return log
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -227,11 +94,12 @@ def test_sessions_do_not_depend_on_how_they_are_interleaved(log: list[LogRecord]
     assert by_session(cues_of(mixed)) == by_session(cues_of(log))
 
 
-def said(kind: str, after_ms: int, *, late_ms: int = 0, user: str = "u1", **fields: Any) -> LogRecord:
-    """Return a record, so long after the start, of an event that happened so long before it."""
-    ts = START + after_ms
-    raw = events.event(kind, ts - late_ms, user, event_id=f"{kind} {user} {after_ms}", **fields)
-    return events.record(raw, ts, "t", after_ms)
+ABOUT = f"t/s/{START}/intervention/click/rage_click/help_chat"
+
+
+def approval(after_ms: int, *, about: str = ABOUT, **fields: Any) -> LogRecord:
+    """Return a record of somebody's approval of an intervention."""
+    return said("intervention.approval", after_ms, user="boss", intervention_id=about, **fields)
 
 
 def scores(log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[int, float | None]:
@@ -241,7 +109,7 @@ def scores(log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[int, floa
 def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_come() -> None:
     """Its own tick was closed seconds ago: nobody remembers that score, and 0 would be a lie."""
     chat = [said("chat.message", 1_000 * second) for second in range(140)]
-    answer = said("intervention.approval", 64_500, late_ms=12_000, user="boss")
+    answer = approval(64_500, late_ms=12_000)
     log = sorted([*chat, answer], key=lambda record: record.record_ts)
     for cuts in ((), range(len(log))):
         found = scores(log, cuts)
@@ -251,8 +119,19 @@ def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_com
 
 def test_an_approval_from_the_far_future_is_not_waited_for() -> None:
     years = 7_000 * 365 * 86_400_000
-    log = [said("intervention.approval", 0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
+    log = [approval(0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
     assert max(scores(log)) == 65_000
+
+
+def test_nothing_is_waited_for_where_an_approval_can_be_of_no_intervention() -> None:
+    """Each made-up one took room for its session and two ticks, and was told two scores."""
+    log = [
+        approval(number, session=f"s{number}", about=about)
+        for number, about in enumerate(["i1", "t/s1/then/intervention/x", "t/s2/1/emotion/x", ABOUT] * 100)
+    ]
+    assert not scores([*log, *(said("chat.message", 10_000 * number) for number in range(1, 10))])
+    (stream,) = followed(log, 10)._streams.values()
+    assert not stream.wanted.ticks
 
 
 def test_a_score_is_known_though_stream_time_leapt_beyond_it() -> None:
@@ -310,3 +189,20 @@ def test_what_happened_before_a_silence_does_not_break_it() -> None:
     for odd in (repeat, said("chat.message", 1_500, late_ms=1_000)):
         found = emotions_of(cues_of([before, cart, odd, later]))
         assert [(each.rule, each.ts) for each in found] == [("silence_at_till", START + 61_000)]
+
+
+def test_those_who_fail_to_do_something_at_once_are_told_of_in_one_order() -> None:
+    """The one's wait is seen to be over at an event of his own, the other's when stream time has reached it."""
+    for last in ("u1", "u2"):
+        log = [
+            *(
+                said("telemetry.hover", 0, user=user, element="box", duration_ms=0, page="cart")
+                for user in ("u1", "u2")
+            ),
+            said("chat.message", 0, user="u3", session="other"),
+            said("chat.message", 68_000, user="u3", session="other"),
+            said("chat.message", 68_001, user=last),
+        ]
+        whole = cues_of(log)
+        assert by_session(cues_of(log, range(len(log)))) == by_session(whole)
+        assert [each.user_id for each in emotions_of(whole)] == ["u1", "u2"]

@@ -62,3 +62,27 @@ def test_no_fault_hides_another(tmp_path: Path) -> None:
 )
 def test_what_is_no_rules_file_is_told(text: str, told: list[str], tmp_path: Path) -> None:
     assert faults(tmp_path, text)[: len(told)] == told
+
+
+@pytest.mark.parametrize(
+    "condition, where",
+    [
+        (
+            "page = { type = 'telemetry.click', page = " + "{ not = " * 2_000 + "'cart'" + " }" * 2_000 + " }",
+            "line 2, events.page",
+        ),
+        ("page.page" + ".not" * 2_000 + " = 'cart'", "events.page.page" + ".not" * 14),
+        ("page.page" + ".not" * 15 + " = 'cart'", "events.page.page" + ".not" * 14),
+        ("page = " + "[" * 2_000 + "]" * 2_000, "line 2, events.page"),
+        ("page = [1,\n" + "[" * 2_000 + "]" * 2_000 + "]", "line 3, events."),
+    ],
+)
+def test_what_nests_without_end_is_a_fault_with_its_key(condition: str, where: str, tmp_path: Path) -> None:
+    told = faults(tmp_path, f"[events]\n{condition}\n[[rules]]\nname = 'a'\n")
+    assert told == [f"{where}: expected at most 16 tables and lists in each other"]
+
+
+def test_a_not_of_a_not_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "emotions.toml"
+    file.write_text(f"[events]\nseen.page{'.not' * 14} = 'cart'\n[[rules]]\nname = 'a'\n{RULE}", encoding="utf-8")
+    assert read_rules(file).emotions == {"joy"}

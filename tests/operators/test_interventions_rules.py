@@ -150,6 +150,15 @@ def test_what_is_no_such_file_is_told(text: bytes, told: str, tmp_path: Path) ->
     assert fault.startswith(f"content.toml: {told}")
 
 
+def test_what_nests_without_end_is_told_with_its_key(tmp_path: Path) -> None:
+    deep = "x = " + "{ x = " * 2_000 + "1" + " }" * 2_000
+    for name in ("interventions.toml", "content.toml"):
+        folder(tmp_path, HELP, "content = {}\n")
+        (tmp_path / name).write_text(f"[a]\n{deep}\n", encoding="utf-8")
+        (fault,) = faults(tmp_path)
+        assert fault == f"{name}: line 2, a.x: expected at most 16 tables and lists in each other"
+
+
 def test_the_values_of_the_trigger_stand_in_the_texts(tmp_path: Path) -> None:
     rules = HELP + (
         "[interventions.quiz]\ncooldown_s = 5\n"

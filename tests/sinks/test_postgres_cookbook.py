@@ -39,3 +39,26 @@ def test_there_are_twenty_and_none_is_left_out() -> None:
 
 def test_the_page_names_the_day() -> None:
     assert f"--sessions {DAY.sessions} --tenants {DAY.tenants}" in PAGE
+
+
+def test_scores_follow_from_their_signals(day: Filled) -> None:
+    """By the definition of the score, worked out in SQL: whoever looks at the rows may check it there."""
+    wrong = """
+        SELECT count(*)::int FROM analytics.engagement_metrics
+        WHERE abs(contribution_chat - 0.30 * least(1, ln(1 + chat_per_min) / ln(21))) > 1e-9
+            OR abs(contribution_reactions - 0.10 * least(1, ln(1 + reactions_per_min) / ln(11))) > 1e-9
+            OR abs(contribution_active - 0.25 * active_users / connected_users) > 1e-9
+            OR abs(contribution_poll - 0.25 * poll_participation) > 1e-9
+            OR abs(contribution_leaves + 0.10 * leave_rate) > 1e-9
+            OR abs(score - contribution_chat - contribution_poll - contribution_active - contribution_reactions
+                   - contribution_leaves) > 1e-9
+            OR category <> (array['VERY_LOW', 'LOW', 'MODERATE', 'HIGH', 'VERY_HIGH'])[1 + floor(score / 0.2)::int]
+    """
+    with psycopg.connect(day.analyst) as connection:
+        assert connection.execute(wrong.encode()).fetchone() == (0,)
+        means = connection.execute(
+            "SELECT count(*)::int FROM analytics.sessions AS session WHERE abs(score_mean - ("
+            "SELECT avg(score) FROM analytics.engagement_metrics AS own WHERE own.tenant_id = session.tenant_id "
+            "AND own.session_id = session.session_id)) > 1e-9"
+        )
+        assert means.fetchone() == (0,)

@@ -3,11 +3,15 @@
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from flows.local.postgres import LocalPostgres
 from schemas.errors import ConfigError, TerminalError, TransientError
 from sinks.postgres import Writer, migrate, preflight
 from sinks.postgres.migrations import FOLDER, LOCK, read
@@ -185,3 +189,25 @@ def test_the_owner_of_a_database_prepares_it_without_being_superuser(empty_db: s
     assert migrate(stranger) == []
     preflight(stranger)
     check_writing(stranger)
+
+
+def test_a_server_that_starts_is_waited_for(stoppable: LocalPostgres) -> None:
+    stoppable.stop()
+    lines: list[str] = []
+    with pytest.raises(TransientError, match="can't reach the database"):
+        migrate(stoppable.conninfo, report=lines.append, start_s=0)
+    assert lines == []
+    with ThreadPoolExecutor() as pool:
+        migrating = pool.submit(migrate, stoppable.conninfo, report=lines.append)
+        time.sleep(1)
+        assert not migrating.done()
+        stoppable.start()
+        assert migrating.result(60) == []
+    assert len([line for line in lines if line.endswith("; waiting up to 30 s for the server to start")]) == 1
+
+
+def test_what_no_start_mends_is_told_at_once(db: str) -> None:
+    lines: list[str] = []
+    with pytest.raises(ConfigError):
+        migrate(make_conninfo(db, dbname="not_there"), report=lines.append)
+    assert lines == []

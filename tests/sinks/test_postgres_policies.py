@@ -76,7 +76,9 @@ def test_old_rows_are_told_of_and_stay(aged: str) -> None:
     for _ in range(2):
         first, last = told(aged)
         assert first.startswith("engagement_metrics: 3 chunks, of ")
-        assert first.endswith(" are older than 30 days and are kept: its policy stays as it was")
+        assert first.endswith(
+            " are older than 30 days and are kept: the table has no policy, nothing of it will be deleted"
+        )
         assert last == HELD
     kept = ages(aged, "drop_after")
     assert "engagement_metrics" not in kept
@@ -90,10 +92,14 @@ def test_days_that_hold_the_old_rows_are_no_reason_to_tell(aged: str) -> None:
     assert ages(aged, "drop_after")["engagement_metrics"] == 70
     first, last = told(aged, raw_retention_days="45")
     assert first.startswith("engagement_metrics: 2 chunks, of ")
+    assert first.endswith(" are older than 45 days and are kept: its policy stays as it was, 70 days")
     assert last == HELD
     kept = ages(aged, "drop_after")
     assert (kept["engagement_metrics"], kept["emotions"]) == (70, 45)
     assert ages(aged, "start_offset")["engagement_minutes"] == 69, "as far back as its rows are kept"
+    one, _ = told(aged, raw_retention_days="55")
+    assert one.startswith("engagement_metrics: 1 chunk, of ")
+    assert " is older than 55 days and is kept: " in one
 
 
 def test_the_flag_sums_old_rows_and_lets_them_go(aged: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +127,26 @@ def test_the_flag_sums_old_rows_and_lets_them_go(aged: str, monkeypatch: pytest.
     assert count(aged) == 1
     assert ask(aged, "SELECT sum(ticks)::int FROM engagement_minutes") == [(4,)]
     assert told(aged) == []
+
+
+def test_since_when_rows_are_kept_is_what_policies_say_and_said(timescale_db: str) -> None:
+    """What a policy has deleted is not there again when the policy has more days, or is gone."""
+
+    def days(table: str) -> int | None:
+        query = "SELECT round(extract(epoch FROM now() - nullif(analytics.kept_since(%s), '-infinity')) / 86400)::int"
+        return ask(timescale_db, query, table)[0][0]  # type: ignore[no-any-return]
+
+    assert days("emotions") is None
+    told(timescale_db, raw_retention_days="40")
+    assert (days("emotions"), days("sessions")) == (40, 730)
+    told(timescale_db, raw_retention_days="20")
+    assert days("emotions") == 20
+    told(timescale_db, raw_retention_days="60")
+    assert days("emotions") == 20
+    told(timescale_db, raw_retention_days="off")
+    assert days("emotions") == 20
+    told(timescale_db, raw_retention_days="10")
+    assert days("emotions") == 10
 
 
 def test_a_refresh_waits_for_a_job_that_refreshes(aged: str) -> None:

@@ -112,6 +112,15 @@ def test_a_function_in_a_condition_is_not_shown_others_rows(own_day: Filled) -> 
     assert set(seen) == {"acme", "tenant-02"}
 
 
+def test_another_tenant_is_admitted_without_a_word(own_day: Filled) -> None:
+    with psycopg.connect(own_day.owner) as connection:
+        said: list[str] = []
+        connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+        connection.execute("CALL attune_admit_analyst(%s, 'tenant-03')", [name_of(own_day.analyst)])
+    assert said == []
+    assert len(ask(own_day.analyst, "SELECT DISTINCT tenant_id FROM analytics.sessions")) == 3
+
+
 def test_who_is_dismissed_sees_nothing(own_day: Filled) -> None:
     do(own_day.owner, f"CALL attune_dismiss_analyst('{name_of(own_day.analyst)}', 'acme')")
     assert ask(own_day.analyst, "SELECT DISTINCT tenant_id FROM analytics.sessions") == [("tenant-02",)]

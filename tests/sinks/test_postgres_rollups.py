@@ -14,7 +14,7 @@ import pytest
 from bench.day import START
 from schemas.errors import TransientError
 from schemas.outbound import Engagement
-from sinks.postgres import Writer, refresh, retain
+from sinks.postgres import Writer, migrate, refresh, retain
 from sinks.postgres.upkeep import LOCK, SOURCES
 from tests.fix_postgres import ask, batch_of, do
 from tests.fix_views import DAY, Filled
@@ -183,6 +183,41 @@ def test_rows_go_by_age_and_their_sums_stay(own_day: Filled) -> None:
     assert "dead_letters" in retain(db, 10, age + 10)
     assert "engagement_minutes" in retain(db, 10, 10)
     assert ask(db, "SELECT count(*) FROM effect_days") == [(0,)]
+
+
+FACTS = ("anomalies", "emotions", "interventions", "fired", "suppressed", "conversions", "answers", "handed_over")
+
+
+def facts(day: Filled, clock: str = "true") -> tuple[Any, ...]:
+    """Return how many sessions there are, of how many each fact is known, and the users."""
+    known = ", ".join(f"count({name})" for name in FACTS)
+    return ask(day.analyst, f"SELECT count(*), {known}, sum(users) FROM analytics.session_facts WHERE {clock}")[0]
+
+
+def test_facts_whose_rows_have_gone_are_unknown(own_day: Filled) -> None:
+    sessions, *known, users = facts(own_day)
+    assert known == [sessions] * len(FACTS)
+    age = (datetime.now(UTC) - when(START)).days
+    retain(own_day.owner, age - 60, None)
+    assert facts(own_day) == (sessions, *[0] * len(FACTS), users)
+
+
+def test_facts_of_sessions_that_began_before_rows_are_kept_are_unknown(own_day: Filled) -> None:
+    noon = f"'{when(START + 18 * HOUR)}'"
+    do(own_day.owner, f"SELECT attune_move_horizon({noon})")
+    before, after = (facts(own_day, f"session_start {sign} {noon}") for sign in ("<", ">="))
+    assert before[0] > 0
+    assert set(before[1:-1]) == {0}
+    assert after[0] > 0
+    assert set(after[1:-1]) == {after[0]}
+
+
+def test_facts_are_unknown_as_a_policy_deletes(own_day: Filled) -> None:
+    if not own_day.timescale:
+        pytest.skip("optional: policies are TimescaleDB's")
+    sessions, *_, users = facts(own_day)
+    migrate(own_day.owner, settings={"raw_retention_days": "30", "delete_old": "on"})
+    assert facts(own_day) == (sessions, *[0] * len(FACTS), users)
 
 
 def test_young_rows_stay(db: str) -> None:

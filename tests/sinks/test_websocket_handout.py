@@ -87,10 +87,15 @@ def test_the_own_page_gets_one(demo: Running, host: str) -> None:
     assert demo.http(PATH, **headers)[0].status == 200
 
 
-def test_a_page_of_an_origin_that_may_connect_gets_one(demo: Running) -> None:
-    response, body = demo.http(PATH, **{"Origin": SHOP, "Sec-Fetch-Site": "same-site"})
+def test_a_page_of_an_origin_that_may_connect_gets_a_client_s(demo: Running) -> None:
+    from_shop = {"Origin": SHOP, "Sec-Fetch-Site": "same-site"}
+    response, body = demo.http(f"{PATH}?role=client&session=s&user=ann", **from_shop)
     assert (response.status, response.getheader("Access-Control-Allow-Origin")) == (200, SHOP)
-    assert TOKENS.verify(body.decode()).tenant == "first"
+    who = TOKENS.verify(body.decode())
+    assert (who.tenant, who.role, who.session) == ("first", "client", "s")
+    for query in ("", "?role=dashboard", "?role=dashboard&tenant=second"):
+        response, body = demo.http(PATH + query, **from_shop)
+        assert (response.status, body) == (403, b"Pages of other origins get tokens of role=client alone.\n")
     assert demo.http(PATH)[0].getheader("Access-Control-Allow-Origin") is None
 
 

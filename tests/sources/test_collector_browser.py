@@ -98,6 +98,24 @@ def test_what_a_visitor_does_arrives_and_nothing_that_he_writes(visit: Visiting)
     assert [said for said in one.complaints if "attune" in said.lower()] == []
 
 
+def test_links_within_the_page_are_neither_views_nor_steps_back(visit: Visiting) -> None:
+    open_visit, collect = visit
+    collecting = collect()
+    page = open_visit(collecting).page
+    for link in ("#size", "#nowhere", "#size", "#shelf"):
+        page.locator(link).click()
+        page.wait_for_timeout(120)
+    page.go_back()  # from the shelf, which is a page of its own
+    page.wait_for_timeout(150)
+    page.go_back()  # from one fragment to another
+    page.wait_for_timeout(150)
+    page.goto("about:blank")
+    wait_until(lambda: len(kinds(collecting.records(), "exit_intent")) > 0, "the step back", 10)
+    records = sorted(once(collecting.records()), key=lambda one: one["ts"])
+    assert [one["edge"] for one in kinds(records, "exit_intent")] == ["back"]
+    assert len(kinds(records, "page_view")) == 3  # the page, the shelf, the page again
+
+
 @pytest.mark.parametrize("wish", ["globalPrivacyControl = true", "doNotTrack = '1'"])
 def test_who_asks_not_to_be_tracked_is_not(visit: Visiting, wish: str) -> None:
     open_visit, collect = visit
@@ -218,3 +236,22 @@ def test_what_the_gateway_refuses_is_not_said_again(visit: Visiting, gateway: Ga
     connected(gateway, "t", 2)
     one.page.wait_for_timeout(300)
     assert gateway.heard.empty()
+
+
+def test_what_can_t_be_written_now_is_said_again_once_in_a_while(visit: Visiting, gateway: Gateway) -> None:
+    open_visit, collect = visit
+    quick = "(set) => (listener, wait) => set(listener, wait === 5000 ? 200 : wait)"
+    given = f"...(window.setTimeout = ({quick})(setTimeout), {{}}), gateway: '{gateway.url}', token: 't'"
+    one = open_visit(collect(), given)
+    connected(gateway, "t")
+    gateway.unavailable = True
+    for name in ("i1", "i2", "i3"):
+        gateway.show(name, "social_toast")
+    one.page.wait_for_timeout(2_000)
+    assert 9 <= gateway.heard.qsize() <= 3 * 11, "each once, and again every 5 s, here 0.2 s"
+    gateway.unavailable = False
+    one.page.wait_for_timeout(500)
+    while not gateway.heard.empty():
+        gateway.heard.get()
+    one.page.wait_for_timeout(500)
+    assert gateway.heard.empty(), "it is written"

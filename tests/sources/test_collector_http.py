@@ -14,9 +14,10 @@ from operators.decode import BatchDecoder
 from schemas.inbound import EmotionObserved
 from schemas.outbound import DeadLetter, SessionSummary
 from schemas.registry import INBOUND
+from sources.collector import Key
 from tests.compare import decoded
 from tests.events import FIELDS, record
-from tests.fix_collector import EMOTION, KEY, PARTITIONS, SHOP, STREAM, Collecting, batch, device
+from tests.fix_collector import EMOTION, KEY, PARTITIONS, SHOP, STREAM, Collecting, StartCollector, batch, device
 from tests.murmur2 import murmur2
 from tests.running import raw_batches, run
 
@@ -173,7 +174,6 @@ EMOTION_FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"user_id": "\ud800"}, "user_id"),
 ]
 BATCH_FAULTS: list[tuple[dict[str, Any], str]] = [
-    ({"events": []}, "events"),
     ({"events": [device() for _ in range(101)]}, "events"),
     ({"events": {}}, "events"),
     ({"session_id": "x" * 129}, "session_id"),
@@ -192,6 +192,16 @@ def test_a_request_that_is_none_is_refused_with_the_field(collecting: Collecting
         answer = collecting.http.post(path, content=json.dumps(said), headers={"Content-Type": "application/json"})
         found = answer.status_code, answer.json()["error"], answer.json()["field"]
         assert found == (422, "invalid_field", field), said
+
+
+def test_a_batch_without_events_asks_for_the_offset(start_collector: StartCollector) -> None:
+    key = Key("acme", frozenset({SHOP}), events_per_s=0.001, burst=100)
+    collecting = start_collector(keys={KEY: key})
+    now = int(time.time() * 1000)
+    *_, said = [collecting.send(sent_at=now - 60_000).json() for _ in range(100)]
+    assert 60_000 <= said.pop("offset_ms") <= 65_000
+    assert said == {"accepted": 0, "rejected": 0, "verdicts": []}
+    assert collecting.send().status_code == 429, "each costs as much as an event"
 
 
 def counted(name: str, **labels: str) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from operators.config import WindowConfig
 from sources.collector.config import TOPICS
 from sources.collector.judge import Clock, Place, judge
-from sources.collector.stamps import WAY_MS, Stamps, offset
+from sources.collector.stamps import AHEAD_MS, Stamps, offsets
 from tests.fix_collector import device
 
 NOW = 1_790_000_000_000
@@ -26,11 +26,11 @@ class Server:
     def take(
         self, events: list[dict[str, Any]], sent_at: int, now: int, brought: int | None = None
     ) -> tuple[list[dict[str, Any] | None], int]:
-        """Return the record of each event, None if it was rejected, and the offset."""
-        shift = offset(sent_at, brought, now)
-        clock = Clock(now, sent_at, shift, LATE_MS, self.stamps)
+        """Return the record of each event, None if it was rejected, and the offset that is told."""
+        used, told = offsets(sent_at, brought, now, LATE_MS)
+        clock = Clock(now, sent_at, used, LATE_MS, self.stamps)
         judged = [judge(event, PLACE, clock, TOPICS) for event in events]
-        return [json.loads(one.record) if one.record else None for one in judged], shift
+        return [json.loads(one.record) if one.record else None for one in judged], told
 
 
 def events_at(*times: int) -> list[dict[str, Any]]:
@@ -70,23 +70,39 @@ def test_a_repeat_has_the_stamps_of_the_first_time(ages: list[int], waits: list[
             assert one is None or other is None or one["ts"] == other["ts"]
 
 
-@given(st.integers(-7_000, 7_000), st.integers(0, 300), st.integers(0, 5_000))
-def test_a_sender_that_brings_the_offset_is_stamped_equally_by_another_collector(
-    skew: int, delay: int, wait: int
+ways = st.integers(0, 4_000)
+
+
+@given(st.integers(-(10**9), 10**9), ways, ways, st.lists(ways, min_size=2, max_size=4), st.integers(-100, 100))
+def test_what_is_sent_with_the_same_offset_is_stamped_equally_by_every_collector(
+    skew: int, there: int, back: int, later: list[int], apart: int
 ) -> None:
-    device_now = NOW + skew
-    _, known = Server().take(events_at(device_now), device_now, NOW)
-    events = events_at(device_now + 900, device_now + 950)
-    sent = device_now + 1_000
-    one, _ = Server().take(events, sent, NOW + 1_000 + delay, known)
-    other, _ = Server().take(events, sent + wait, NOW + 1_000 + wait, known)
-    # Each collector alone: none remembers what the other did.
-    assert all(a is None or b is None or a["ts"] == b["ts"] for a, b in zip(one, other, strict=True))
-    assert one[0] is not None
-    assert one[0]["ts"] == NOW + 900
+    """A beacon and the batches that repeat it, each slow in its own way, to collectors that share nothing."""
+    asked_at = NOW + skew
+    _, told = Server().take([], asked_at, NOW + there)
+    known = told - max(0, there + back + abs(apart) - AHEAD_MS)  # as the snippet does
+    at = asked_at + 10_000
+    stamps: set[tuple[str, int]] = set()
+    for number, way in enumerate(later):
+        sent_at = at + 100 * number
+        arrived = sent_at - skew + way + apart * (number % 2)  # time servers leave clocks a little apart
+        records, _ = Server().take(events_at(at - 50, at), sent_at, arrived, known)
+        stamps.update((record["event_id"], record["ts"]) for record in records if record is not None)
+    assert len(stamps) == 2
+    assert abs(dict(stamps)["e1"] - dict(stamps)["e0"]) == 50
 
 
-@given(st.integers(-(10**9), 10**9).filter(lambda jump: not -WAY_MS <= jump <= 0))
+def test_a_request_that_is_slow_is_stamped_as_its_beacon_was() -> None:
+    _, known = Server().take([], 1_000, NOW + 90)
+    event = events_at(3_000)
+    (beacon,), _ = Server().take(event, 3_000, NOW + 2_025, known)
+    (again,), told = Server().take(event, 3_010, NOW + 2_010 + 4_500, known)
+    assert beacon is not None
+    assert again == beacon
+    assert told == NOW + 4_500 - 1_000, "what is new gets a fresh one"
+
+
+@given(st.integers(-(10**9), 10**9).filter(lambda jump: not -LATE_MS <= jump <= AHEAD_MS))
 def test_a_clock_that_was_set_is_followed_at_once(jump: int) -> None:
     server = Server()
     at = 10**10
@@ -98,12 +114,19 @@ def test_a_clock_that_was_set_is_followed_at_once(jump: int) -> None:
     assert now_known == NOW + 1_000 - at
 
 
+@given(st.integers(-LATE_MS, AHEAD_MS).filter(lambda jump: abs(jump) > AHEAD_MS))
+def test_a_clock_that_was_set_by_no_more_than_a_slow_way_is_followed_with_the_next_batch(jump: int) -> None:
+    at = 10**10
+    _, known = Server().take([], at, NOW)
+    _, now_known = Server().take([], at + jump + 1_000, NOW + 1_000, known)
+    assert now_known == known - jump
+
+
 def test_what_the_sender_claims_to_have_been_told_is_not_believed_beyond_what_may_be() -> None:
-    for claim in (NOW, -NOW, 10**15, 1):
-        records, shift = Server().take(events_at(NOW), NOW, NOW + 500, claim if claim != 1 else 501)
-        assert shift == 500
+    for claim, ahead in ((NOW, 0), (-NOW, 0), (10**15, 0), (500 + AHEAD_MS + 1, 0), (500 + AHEAD_MS, AHEAD_MS)):
+        records, _ = Server().take(events_at(NOW), NOW, NOW + 500, claim)
         assert records[0] is not None
-        assert records[0]["ts"] == NOW + 500
+        assert records[0]["ts"] == NOW + 500 + ahead
 
 
 def test_memory_is_bounded_in_number_and_time() -> None:
