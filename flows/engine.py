@@ -37,7 +37,7 @@ def collect_seldom() -> None:
     What is remembered of visitors are many small objects that live long, and hardly anything here makes cycles: by
     default Python would walk through all of them again and again, which costs a third of their time.
     """
-    gc.set_threshold(5_000, 1_000, 100)
+    gc.set_threshold(25_000, 200, 100)
 
 
 def run(flow: Dataflow, placement: Placement, epoch_interval_s: float, recovery: RecoveryConfig | None = None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets
+from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets, one_before
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 
 LONG_AGO = -NEVER
@@ -106,7 +106,7 @@ class Pieces:
         self.valid = of_states(states.valid, acted)[np.maximum(last_act, last_leave)]
         self.touched = of_states(states.touched, self.ts.copy())
         if config.join_timeout_ms < NEVER:
-            before = np.roll(self.touched, 1)
+            before = one_before(self.touched)
             lapsed = acts & ~self.starts & (self.ts > before + config.join_timeout_ms)
         else:
             lapsed = np.zeros(m, np.bool_)
@@ -121,7 +121,8 @@ class Pieces:
         self.ends[:-1] = self.starts[1:]
         self.firsts, self.lasts = np.flatnonzero(self.starts), np.flatnonzero(self.ends)
         """Where each user's first and last element are, of shape (users,)."""
-        self._next = np.roll(np.arange(m), -1)
+        self._next = np.arange(1, m + 1)
+        self._next[-1:] = 0
         self._audience_ticks = config.audience_ms // PANE_MS
         self._by_session: Int64s | None = None
         self._session_at = np.zeros(0, np.int64)

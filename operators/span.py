@@ -7,7 +7,7 @@ sessions here. All arrays over sessions stand row after row, each row's in order
 
 import numpy as np
 
-from operators.columns import Flags, Int64s, first_of_runs, offsets, ranges
+from operators.columns import Flags, Int64s, first_of_runs, offsets, one_before, ranges
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 from operators.engagement import Floats, SignalColumns, ratio
 from operators.kinds import IS_ACT, IS_CHAT, IS_END, IS_JOIN, IS_LEAVE, IS_PERSONAL, IS_POLL, IS_REACTION
@@ -94,9 +94,9 @@ class Span:
         if IS_END[events.kind].any():
             moment = np.cumsum(first_of_runs(events.row, events.ts)) - 1
             self._told_over = np.bincount(moment[IS_END[events.kind]], minlength=len(events))[moment] > 0
-        before = np.roll(events.ts, 1)
+        before = one_before(events.ts)
         before[first] = table.last[events.row[first]]
-        over = np.roll(self._told_over, 1) & (events.ts > before)
+        over = one_before(self._told_over) & (events.ts > before)
         over[first] = ~had[place[first]]
         return over | (events.ts >= before + self.config.session_timeout_ms)
 
@@ -109,7 +109,7 @@ class Span:
         self._count_panes()
         self.nobody = (heads.connected == 0) & (self._windows(self.anything) == 0)
         """Whether a tick has nobody present and an empty window."""
-        before = np.roll(self.nobody, 1)
+        before = one_before(self.nobody)
         ticking = self.axis.count > 0
         before[self.tick_at[:-1][ticking]] = self.silent[ticking]
         self.alive = ~(self.nobody & before) & (self.tick_ts <= MAX_TS)
