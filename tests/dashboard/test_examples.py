@@ -20,7 +20,7 @@ def opened(tab: Tab, examples: str, running: Running, shown: str) -> None:
 
 
 def test_a_short_page_shows_live_scores_and_interventions(examples: str, start_gateway: StartGateway, tab: Tab) -> None:
-    assert len((EXAMPLES / "scores.html").read_text(encoding="utf-8").splitlines()) <= 40
+    assert len((EXAMPLES / "scores.html").read_text(encoding="utf-8").splitlines()) <= 30
     running = start_gateway(origins=(examples,), verify=TOKENS.verify)
     told.tell(running, told.engagement("one", 1, 0.5))
     opened(tab, examples, running, token("acme"))
