@@ -30,8 +30,6 @@ from sinks.postgres.rows import TABLES
 
 BOUND_MS = 300.0
 """What a view may take for one tenant and one day."""
-SHARED_BUFFERS = "512MB"
-"""Enough to hold the day. The demo's server has 64 MB, a quarter of the machine's memory is what PostgreSQL advises."""
 CLOCKS = ("minute", "hour", "day", "raised_at", "felt_at", "ended_at", "ts")
 """A view's time column is the first of these that it has."""
 BY_CATEGORY = "SELECT category, count(*) AS ticks, avg(score) AS score FROM ({}) AS rows GROUP BY category"
@@ -57,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> None:
     """Load the day and ask every view."""
     day = Day(options.sessions, options.tenants)
-    own = nullcontext(options.url) if options.url else local_postgres(shared_buffers=SHARED_BUFFERS)
+    own = nullcontext(options.url) if options.url else local_postgres()
     with own as server, _database(server) as conninfo:
         migrate(conninfo)
         began = time.perf_counter()

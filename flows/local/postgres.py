@@ -74,18 +74,14 @@ class LocalPostgres:
     """One server over one data folder; may be stopped and started again, the conninfo stays the same.
 
     ``folder`` must be empty, new, or one that this class made. ``throwaway`` gives up safety against power loss.
-    ``shared_buffers`` is how much of its data the server holds in memory, such as 512MB; None is little.
     """
 
-    def __init__(self, folder: Path, *, throwaway: bool = False, shared_buffers: str | None = None) -> None:
+    def __init__(self, folder: Path, *, throwaway: bool = False) -> None:
         self._folder = folder.resolve()
         self._data = self._folder / "data"
         self._password = self._folder / "password"
         self._log = self._folder / "postgres.log"
         self._throwaway = throwaway
-        self._settings = SETTINGS | (THROWAWAY if throwaway else {})
-        if shared_buffers is not None:
-            self._settings["shared_buffers"] = shared_buffers
         self._user: pwd.struct_passwd | None = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
         self._sockets = Path(tempfile.mkdtemp(prefix="attune-pg-"))
         """Not below ``folder``: a socket's path may have 107 bytes at most."""
@@ -113,7 +109,8 @@ class LocalPostgres:
         self._own(self._sockets)
         if not (self._data / "PG_VERSION").exists():
             self._initialise()
-        settings = self._settings | {"unix_socket_directories": str(self._sockets)}
+        settings = SETTINGS | (THROWAWAY if self._throwaway else {})
+        settings["unix_socket_directories"] = str(self._sockets)
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as output:
             self._server = self._spawn("postgres", "-D", str(self._data), *options, output=output, guarded=True)
@@ -235,14 +232,14 @@ class LocalPostgres:
 
 
 @contextmanager
-def local_postgres(data_dir: Path | None = None, *, shared_buffers: str | None = None) -> Iterator[str]:
+def local_postgres(data_dir: Path | None = None) -> Iterator[str]:
     """Run a PostgreSQL server for as long as the context lasts, and yield the conninfo of its database.
 
     With a ``data_dir`` what is written is kept there and is safe; without one it goes to a temporary folder that is
     deleted at the end, and the server does not wait for the disk.
     """
     folder = data_dir if data_dir is not None else Path(tempfile.mkdtemp(prefix="attune-data-"))
-    server = LocalPostgres(folder, throwaway=data_dir is None, shared_buffers=shared_buffers)
+    server = LocalPostgres(folder, throwaway=data_dir is None)
     try:
         server.start()
         log.info("local PostgreSQL runs", folder=str(folder), kept=data_dir is not None)

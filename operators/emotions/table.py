@@ -19,9 +19,9 @@ from operators.rows import Columns
 Objects = npt.NDArray[np.object_]
 _WHATEVER_THE_RULES: Final = ("last", "page", "place", "before", "settled")
 _NUMBERS: Final = ("key", "session", "user", *_WHATEVER_THE_RULES, "turned", "met", "due")
+"""The columns that a snapshot keeps as they are; the others hold objects, or follow from them."""
 _FEW: Final = 1_024
 """Rows up to which the table is left as large as it is."""
-"""The columns that a snapshot keeps as they are; the others hold objects, or follow from them."""
 
 
 class Kept(msgspec.Struct, array_like=True):
