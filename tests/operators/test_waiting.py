@@ -1,0 +1,47 @@
+"""What waits for its tick, against a plain list: blocks of any size, closed row by row in any portions."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.presence import LONG_AGO
+from operators.waiting import Events, Waiting
+
+ROWS = 4
+SMALL = st.lists(st.tuples(st.integers(0, ROWS - 1), st.integers(0, 60)), min_size=1, max_size=4)
+"""Row and time of a few events; times of a row are seldom equal."""
+HORIZONS = st.lists(st.one_of(st.none(), st.integers(0, 70)), min_size=ROWS, max_size=ROWS)
+"""Up to where each row is closed; None: not now."""
+
+
+def block(events: list[tuple[int, int]]) -> Events:
+    """Return chat messages of one user, named by their places."""
+    rows, times = zip(*events, strict=True)
+    n = len(events)
+    nobody = np.zeros(n, np.uint64)
+    return Events(np.array(rows), nobody, nobody, np.zeros(n, np.uint8), np.array(times), np.arange(n))
+
+
+@given(st.lists(st.tuples(st.lists(SMALL, max_size=14), HORIZONS), min_size=1, max_size=6))
+def test_what_is_closed_is_what_was_due_and_the_rest_waits(
+    rounds: list[tuple[list[list[tuple[int, int]]], list[int | None]]],
+) -> None:
+    waiting, count = Waiting(), np.zeros(ROWS, np.int64)
+    model: list[tuple[int, int, str]] = []
+    added = 0
+    for blocks, horizons in rounds:
+        for events in blocks:
+            ids = [f"e{added + i}" for i in range(len(events))]
+            added += len(ids)
+            model += [(row, ts, name) for (row, ts), name in zip(events, ids, strict=True)]
+            waiting.add(block(events), ids)
+            np.add.at(count, [row for row, _ in events], 1)
+        until = np.array([LONG_AGO if horizon is None else horizon for horizon in horizons])
+        closed, repeats = waiting.close(until, count)
+        due = sorted((row, ts) for row, ts, _ in model if ts < until[row])
+        model = [one for one in model if one[1] >= until[one[0]]]
+        assert list(zip(closed.row.tolist(), closed.ts.tolist(), strict=True)) == due
+        assert repeats == 0
+        assert count.tolist() == [sum(row == of for of, _, _ in model) for row in range(ROWS)]
+    left, names = waiting.all()
+    assert sorted(zip(left.row.tolist(), left.ts.tolist(), names, strict=True)) == sorted(model)
