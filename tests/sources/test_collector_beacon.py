@@ -63,6 +63,18 @@ def ids(collecting: Collecting) -> set[str]:
     return {one["event_id"] for one in collecting.records()}
 
 
+def under_way(visit: Visiting) -> tuple[Page, Collecting, Held]:
+    """Return a page that knows its offset and has a batch under way, its collector, and the network that holds it."""
+    open_visit, collect = visit
+    collecting = collect()
+    visited = open_visit(collecting)
+    until(visited.page, collecting.records, "the page knows its offset")
+    network = Held(visited)
+    visited.page.evaluate("attune.cart('view')")
+    until(visited.page, lambda: network.held, "a batch is under way")
+    return visited.page, collecting, network
+
+
 def test_a_rage_click_does_not_wait_behind_a_slow_batch_and_counts_once_at_every_collector(visit: Visiting) -> None:
     open_visit, collect = visit
     one, other = collect(), None
@@ -90,14 +102,7 @@ def test_a_rage_click_does_not_wait_behind_a_slow_batch_and_counts_once_at_every
 
 
 def test_what_is_urgent_takes_along_in_order_all_that_came_before_it(visit: Visiting) -> None:
-    open_visit, collect = visit
-    collecting = collect()
-    visited = open_visit(collecting)
-    page = visited.page
-    until(page, collecting.records, "the page knows its offset")
-    network = Held(visited)
-    page.evaluate("attune.cart('view')")
-    until(page, lambda: network.held, "a batch is under way")
+    page, collecting, network = under_way(visit)
     page.evaluate("for (let n = 0; n < 44; n++) attune.search('lamp', n); attune.checkout('fail')")
     until(page, lambda: len(kinds(collecting.records(), "checkout")) == 1, "what is urgent is there")
     assert [len(told) for told in network.told] == [20, 20, 6]
@@ -145,14 +150,7 @@ def test_a_page_that_is_hidden_and_shown_again_loses_nothing_with_its_beacon(vis
 
 
 def test_what_one_user_leaves_behind_is_not_the_next_one_s(visit: Visiting) -> None:
-    open_visit, collect = visit
-    collecting = collect()
-    visited = open_visit(collecting)
-    page = visited.page
-    until(page, collecting.records, "the page knows its offset")
-    network = Held(visited)
-    page.evaluate("attune.cart('view')")
-    until(page, lambda: network.held, "a batch is under way")
+    page, collecting, network = under_way(visit)
     page.evaluate("attune.stop(); attune.start({ ...START, session: 's2', user: 'u2' })")
     network.held.pop(0).abort()
     network.let_go()
