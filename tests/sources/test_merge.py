@@ -106,6 +106,18 @@ def test_who_is_ahead_waits_for_who_is_behind() -> None:
     assert pop(merger, logs, 10) == [(0, 1), (0, 2)]
 
 
+def test_of_the_same_moment_the_earlier_topic_waits_for_nobody() -> None:
+    merger, logs = Merger(3), [[5, 9], [5, 9], [5, 9]]
+    for lane in (2, 1, 0):
+        push(merger, lane, logs[lane], 0, 1)
+    # Of the first more may come at 5, and goes before what the others hold.
+    assert pop(merger, logs, 9) == [(0, 0)]
+    push(merger, 0, logs[0], 1, 2)
+    assert pop(merger, logs, 9) == [(1, 0)]
+    push(merger, 1, logs[1], 1, 2)
+    assert pop(merger, logs, 9) == [(2, 0)]
+
+
 def test_a_proof_covers_only_what_had_arrived_when_it_was_asked_for() -> None:
     merger = Merger(2)
     logs = [[10, 20], []]
