@@ -40,19 +40,14 @@ def offsets(counts: Int64s) -> Int64s:
 def sort_by(major: Int64s, minor: Int64s) -> Int64s:
     """Return the stable order by ``major``, then ``minor``; both at least 0.
 
-    Where they fit, both values and the place are packed into one 63-bit number: sorting plain numbers is five to ten
-    times as fast as ``lexsort``.
+    >>> sort_by(np.array([7, 2, 7]), np.array([5, 9, 4])).tolist()
+    [1, 2, 0]
     """
-    n = len(major)
-    if n == 0:
+    if not len(major):
         return np.zeros(0, np.int64)
-    low = int(minor.min())
-    minor_bits, place_bits = (int(minor.max()) - low).bit_length(), (n - 1).bit_length()
-    if int(major.max()).bit_length() + minor_bits + place_bits <= 63:
-        packed = (major << (minor_bits + place_bits)) | ((minor - low) << place_bits) | np.arange(n)
-        packed.sort()
-        return packed & ((1 << place_bits) - 1)
-    return np.lexsort((minor, major))
+    if (minor[1:] >= minor[:-1]).all():
+        return _by_words(_words(major))
+    return _by_words([*_words(minor - minor.min()), *_words(major)])
 
 
 def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> tuple[Int64s, Int64s, npt.NDArray[np.uint64]]:
@@ -66,17 +61,37 @@ def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> tuple[Int64s, Int6
     n = len(major)
     if n == 0:
         return np.zeros(0, np.int64), major, minor
-    place_bits = np.uint64((n - 1).bit_length())
     mixed = minor + major.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    packed = mixed >> place_bits << place_bits | np.arange(n, dtype=np.uint64)
-    packed.sort()
-    order = (packed & ((np.uint64(1) << place_bits) - np.uint64(1))).astype(np.int64)
+    mixed >>= np.uint64(32 if n <= _FEW else 16)
+    order = _by_words(_words(mixed))
     grouped = major[order], minor[order]
-    packed >>= place_bits
-    if (first_of_runs(*grouped)[1:] & (packed[1:] == packed[:-1])).any():
-        order = np.lexsort((minor, major))
+    mixed = mixed[order]
+    if (first_of_runs(*grouped)[1:] & (mixed[1:] == mixed[:-1])).any():
+        order = _by_words([*_words(minor), *_words(major)])
         grouped = major[order], minor[order]
     return order, *grouped
+
+
+_FEW = 32_768
+"""Pairs of which two seldom have the same 32 bits of their mix: one time in eight."""
+
+
+def _words(keys: Column) -> list[npt.NDArray[np.uint16]]:
+    """Return whole numbers, at least 0, as their words of 16 bits, the lowest first."""
+    bits = max(int(keys.max()).bit_length(), 1)
+    return [(keys >> keys.dtype.type(shift)).astype(np.uint16) for shift in range(0, bits, 16)]
+
+
+def _by_words(words: list[npt.NDArray[np.uint16]]) -> Int64s:
+    """Return the stable order by numbers of several words, the lowest given first.
+
+    Words of 16 bits are what numpy sorts by radix: three of them take a third of the time that it needs for whole
+    numbers on processors on which its vectorised sort is slow.
+    """
+    order: Int64s = words[0].argsort(kind="stable")
+    for word in words[1:]:
+        order = order[word[order].argsort(kind="stable")]
+    return order
 
 
 def first_of_runs(*keys: Column) -> Flags:

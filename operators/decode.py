@@ -321,7 +321,7 @@ class BatchDecoder:
 
     def _distinct(self, number: Int32s) -> tuple[list[int], Int32s]:
         """Return the distinct numbers and where each event's stands among them, without sorting."""
-        place = np.zeros(len(self._sessions.keys_by_number), np.int32)
+        place = np.empty(len(self._sessions.keys_by_number), np.int32)
         order = np.arange(len(number), dtype=np.int32)
         place[number] = order
         distinct = number[place[number] == order]

@@ -61,7 +61,7 @@ def plain(name: str) -> str:
 
 def engagement(closed: Closed, scorer: Scorer) -> Records:
     """Encode the ticks that are told."""
-    told = np.flatnonzero(closed.told)
+    told = slice(None) if closed.told.all() else np.flatnonzero(closed.told)
     signals, scores = closed.signals, closed.scores
     starts = closed.start.tolist()
     about = list(map(_about, closed.keys, starts))

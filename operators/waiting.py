@@ -12,7 +12,7 @@ from operators.config import NEVER
 from operators.kinds import ORDER_MATTERS
 
 _MANY = 8
-"""Blocks beyond which they are joined into one before a closing, and lists beyond which a number is searched for."""
+"""Blocks beyond which they are joined into one before a closing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,10 @@ class Names:
         """Say that these are needed no more."""
         if not len(numbers):
             return
-        if len(self._bases) > _MANY:
-            which = np.searchsorted(self._bases, numbers, side="right") - 1
-            left = (np.array(self._needed) - np.bincount(which, minlength=len(self._bases))).tolist()
-        else:  # a count for each of few lists takes less than a search for each number
-            beyond = [int(np.count_nonzero(numbers >= base)) for base in self._bases] + [0]
-            left = [needed - beyond[i] + beyond[i + 1] for i, needed in enumerate(self._needed)]
+        if (numbers[1:] < numbers[:-1]).any():
+            numbers = np.sort(numbers)
+        ends = np.append(np.searchsorted(numbers, self._bases), len(numbers))
+        left = (np.array(self._needed) - np.diff(ends)).tolist()
         stay = [i for i, needed in enumerate(left) if needed]
         self._bases = [self._bases[i] for i in stay]
         self._lists = [self._lists[i] for i in stay]
@@ -136,26 +134,22 @@ class Waiting:
         Take them off the rows' counts. Return them in order of row, time and event id, each repeat once, and the number
         of repeats dropped.
         """
-        if len(self._blocks) > _MANY:
-            blocks, self._blocks = self._blocks, []
-            self._add(join([block for _, block in blocks]))
         latest = int(horizon_by_row.max())
+        kept = [(earliest, block) for earliest, block in self._blocks if earliest >= latest]
+        some = [block for earliest, block in self._blocks if earliest < latest]
+        if len(some) > _MANY:
+            some = [join(some)]
         closed: list[Events] = []
-        kept: list[tuple[int, Events]] = []
-        for earliest, block in self._blocks:
-            if earliest >= latest:
-                kept.append((earliest, block))
-                continue
+        for block in some:
             due = block.ts < horizon_by_row[block.row]
-            over = np.flatnonzero(due)
-            if len(over) == len(block):
+            if due.all():
                 closed.append(block)
-            elif not len(over):
-                kept.append((earliest, block))
-            else:
-                closed.append(block.take(over))
-                rest = block.take(np.flatnonzero(~due))
-                kept.append((int(rest.ts.min()), rest))
+                continue
+            closed.append(block.take(due.nonzero()[0]))
+            # Apart, so that the next rows to reach this horizon are not looked for among what is beyond it.
+            newer = block.ts >= latest
+            rests = block.take((~due & ~newer).nonzero()[0]), block.take(newer.nonzero()[0])
+            kept += [(int(rest.ts.min()), rest) for rest in rests if len(rest)]
         self._blocks = kept
         events = join(closed)
         np.subtract.at(count_by_row, events.row, 1)
