@@ -20,7 +20,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from schemas.batches import END_OF_TIME, Int64s, RawBatch
 from schemas.errors import AttuneError, ConfigError
 from schemas.inbound import MAX_TS
-from sources.merge import Merger
+from sources.merge import Merger, Share
 
 STDIN = "-"
 BATCH = 4_096
@@ -206,7 +206,9 @@ class _FilePart(StatefulSourcePartition[RawBatch, None]):
                 del self._lanes[i]
                 continue
             lines, ts, numbers = found
-            self._merger.push(i, [*lines], ts, numbers, 0.0, sum(map(len, lines)))
+            self._merger.push(
+                [Share(i, len(lines), sum(map(len, lines)))], np.fromiter(lines, object), ts, numbers, 0.0
+            )
 
     def snapshot(self) -> None:
         return None

@@ -11,130 +11,143 @@ claim, and neither is ever taken back:
 Since a claim names its moment, a broker that goes silent needs no special case: claims stop, and so does the merge.
 
 Records within a topic keep their order even where timestamps fall: the merge compares the highest timestamp so far
-of each topic (its *key*), which gives the order that picking the lowest head gives. Everything is done on whole
-arrays; no record is touched alone.
+of each topic (its *key*), which gives the order that picking the lowest head gives. Key and topic make one number, the
+*rank*; what is held lies in blocks that are sorted by it, each of all topics. Everything is done on whole arrays; no
+record is touched alone.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.batches import Int64s
+from schemas.inbound import MAX_TS
 
-LOWEST = -(1 << 62)
+LOWEST = -1
+"""Below every record timestamp."""
+_SPAN = MAX_TS + 1
+"""Above every record timestamp."""
+_ABOVE_ALL = 1 << 62
+"""Above every rank."""
 Float64s = npt.NDArray[np.float64]
+Values = npt.NDArray[np.object_]
+"""Payloads: bytes, or None for a record without one."""
+
+
+class Share(NamedTuple):
+    """How many of some records, one at least, are a lane's; ``nbytes`` is the size of their payloads."""
+
+    lane: int
+    records: int
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """Records in merged order; ``lane`` tells whose each one is. All have the shape (n,)."""
+    """Records in merged order; ``lane`` tells whose each one is, ``counts`` how many are each lane's."""
 
     values: list[bytes | None]
     record_ts: Int64s
     lane: npt.NDArray[np.intp]
     offset: Int64s
+    counts: list[int]
 
     def __len__(self) -> int:
         return len(self.values)
 
 
-@dataclass(slots=True)
-class _Run:
-    """Consecutive records of one topic: a column each."""
+class _Block(NamedTuple):
+    """Records in the order of their ranks, of equal ones the older first: a column each."""
 
-    values: list[bytes | None]
+    rank: Int64s
     record_ts: Int64s
     offset: Int64s
-    key: Int64s
     arrived: Float64s
+    values: Values
+
+    def part(self, which: Any) -> "_Block":
+        """Return some of the records, by a slice or by their places."""
+        return _Block(*[column[which] for column in self])
 
 
-def _no_run() -> _Run:
-    none = np.empty(0, np.int64)
-    return _Run([], none, none, none, np.empty(0, np.float64))
+def _joined(blocks: Sequence[_Block]) -> tuple[_Block, npt.NDArray[np.intp]]:
+    """Return one block of several, the older first, and where its records stood in all of them."""
+    whole = _Block(*map(np.concatenate, zip(*blocks, strict=True)))
+    order = whole.rank.argsort(kind="stable")
+    return whole.part(order), order
 
 
 @dataclass(slots=True)
 class _Lane:
-    """What is held of one topic: ``run`` from ``head`` on, then ``more``; and what is known of what is to come."""
+    """How much is held of a topic, and what is known of what is to come."""
 
-    run: _Run = field(default_factory=_no_run)
-    head: int = 0
-    more: list[_Run] = field(default_factory=list)
+    number: int
     count: int = 0
     nbytes: int = 0
     top: int = LOWEST
     until: int = LOWEST
     proved: float = float("-inf")
 
-    @property
-    def floor(self) -> int:
-        """Nothing that is still to come has a key below this."""
-        return max(self.top, self.until)
-
-    def pack(self) -> None:
-        """Bring what is held into one run that starts at its head."""
-        if not self.more:
-            return
-        runs = self.more
-        if self.head < len(self.run.values):
-            h, r = self.head, self.run
-            runs = [_Run(r.values[h:], r.record_ts[h:], r.offset[h:], r.key[h:], r.arrived[h:]), *runs]
-        if len(runs) == 1:
-            self.run = runs[0]
-        else:
-            self.run = _Run(
-                [value for run in runs for value in run.values],
-                np.concatenate([run.record_ts for run in runs]),
-                np.concatenate([run.offset for run in runs]),
-                np.concatenate([run.key for run in runs]),
-                np.concatenate([run.arrived for run in runs]),
-            )
-        self.head, self.more = 0, []
-
     def drop(self, n: int) -> None:
-        """Forget the first ``n`` records."""
+        """Count ``n`` records as gone."""
         # Bytes are taken as spread evenly: exact when the lane is empty, and a bound on memory needs no more.
-        self.nbytes -= self.nbytes * n // self.count if self.count else 0
-        self.head += n
+        self.nbytes -= self.nbytes * n // self.count
         self.count -= n
-        if not self.count:
-            self.run, self.head = _no_run(), 0
 
 
 class Merger:
-    """Hold back the records of several topics (lanes 0 to n - 1, in their order) until their turn is certain."""
+    """Hold back the records of several topics (lanes 0 to n - 1, in their order) until their turn is certain.
+
+    Ranks are 64-bit numbers: there can be up to 36,000 lanes.
+    """
 
     def __init__(self, lanes: int) -> None:
-        self._lanes = [_Lane() for _ in range(lanes)]
-        self._behind: set[int] = set()
+        self._lanes = [_Lane(number) for number in range(lanes)]
+        self._blocks: list[_Block] = []
         self._news = False
 
     def __len__(self) -> int:
-        return sum(lane.count for lane in self._lanes)
+        return sum(len(block.rank) for block in self._blocks)
 
     def held(self, lane: int) -> tuple[int, int]:
         """Return how many records a lane holds and about how many bytes."""
         return self._lanes[lane].count, self._lanes[lane].nbytes
 
-    @property
-    def behind(self) -> frozenset[int]:
-        """The lanes that others were waiting for at the last `pop`."""
-        return frozenset(self._behind)
-
     def push(
-        self, lane: int, values: list[bytes | None], record_ts: Int64s, offset: Int64s, arrived: float, nbytes: int
+        self,
+        shares: Sequence[Share],
+        values: Values,
+        record_ts: Int64s,
+        offset: Int64s,
+        arrived: float,
     ) -> None:
-        """Add the next records of a lane, which had reached us at the moment ``arrived``."""
-        if not values:
+        """Add the next records of some lanes, which had reached us at the moment ``arrived``.
+
+        They stand lane by lane, in the order of ``shares``, which is that of the lanes; a lane's are in the order of
+        its log. ``record_ts`` are within 0..MAX_TS.
+        """
+        if not shares:
             return
-        held = self._lanes[lane]
-        key = np.maximum.accumulate(np.maximum(record_ts, held.top))
-        held.more.append(_Run(values, record_ts, offset, key, np.full(len(values), arrived)))
-        held.top = int(key[-1])
-        held.count += len(values)
-        held.nbytes += nbytes
+        counts = [share.records for share in shares]
+        lane = np.array([share.lane for share in shares]).repeat(counts)
+        top = np.array([self._lanes[share.lane].top for share in shares]).repeat(counts)
+        # The lanes are moved apart by more than their times differ, so that one running maximum serves them all.
+        apart = lane * _SPAN
+        key = np.maximum.accumulate(np.maximum(record_ts, top) + apart) - apart
+        rank = key * len(self._lanes) + lane
+        block = _Block(rank, record_ts, offset, np.full(len(values), arrived), values)
+        end = 0
+        for share in shares:
+            end += share.records
+            held = self._lanes[share.lane]
+            held.top = int(key[end - 1])
+            held.count += share.records
+            held.nbytes += share.nbytes
+        self._add(block.part(rank.argsort(kind="stable")))
         self._news = True
 
     def prove(self, lane: int, at: float, until: int) -> None:
@@ -142,7 +155,7 @@ class Merger:
 
         ``at`` is on the clock of `push`; ``until`` (milliseconds) is below the timestamp of all that comes later.
         """
-        held = self._lanes[lane]
+        held, until = self._lanes[lane], min(until, _SPAN)
         if at > held.proved or until > held.until:
             held.proved = max(held.proved, at)
             held.until = max(held.until, until)
@@ -150,7 +163,7 @@ class Merger:
 
     def idle_until(self) -> int | None:
         """Return the time up to which nothing can come any more, once nothing is held; None while that is open."""
-        if len(self):
+        if self._blocks:
             return None
         until = min(lane.until for lane in self._lanes)
         return until if until > LOWEST else None
@@ -159,70 +172,67 @@ class Merger:
         """Take up to ``limit`` records whose turn is certain; None if there are none."""
         if not self._news:
             return None
-        self._behind.clear()
-        filled = [i for i, lane in enumerate(self._lanes) if lane.count]
-        for i in filled:
-            self._lanes[i].pack()
-        counts = self._certain(filled)
-        ready = [i for i in filled if counts[i]]
+        counts = self._certain(limit)
+        ready = [i for i, count in enumerate(counts) if count]
         if not ready:
             self._news = False
             return None
         if len(ready) == 1:
-            return self._single(ready[0], min(counts[ready[0]], limit))
-        return self._several(ready, [min(counts[i], limit) for i in ready], limit)
+            block = self._blocks[ready[0]].part(slice(counts[ready[0]]))
+        else:
+            block, order = _joined([self._blocks[i].part(slice(counts[i])) for i in ready])
+            block, order = block.part(slice(limit)), order[:limit]
+            whose = np.repeat(ready, [counts[i] for i in ready])
+            counts = np.bincount(whose[order], minlength=len(counts)).tolist()
+        return self._taken(block, counts)
 
-    def _certain(self, filled: list[int]) -> dict[int, int]:
-        """Return for every filled lane how many of its records come before the first one that must wait."""
-        floors = np.array([lane.floor for lane in self._lanes], np.int64)
-        proved = np.array([lane.proved for lane in self._lanes], np.float64)
-        own = {i: self._unopposed(i, floors, proved) for i in filled}
-        waiting = [
-            (int(lane.run.key[lane.head + own[i]]), i) for i in filled if own[i] < (lane := self._lanes[i]).count
-        ]
-        if not waiting:
-            return own
-        key, first = min(waiting)
-        counts = {}
-        for i in filled:
-            lane = self._lanes[i]
-            below = lane.run.key[lane.head :].searchsorted(key, "right" if i <= first else "left")
-            counts[i] = min(own[i], int(below))
+    def _add(self, block: _Block) -> None:
+        """Hold a block more."""
+        # The newest is left alone, since mostly it soon goes as it is; of the others each is larger than the next, so
+        # that they are few, and what is held for long is seldom sorted again.
+        while len(self._blocks) > 1 and len(self._blocks[-2].rank) <= len(self._blocks[-1].rank):
+            self._blocks[-2:] = [_joined(self._blocks[-2:])[0]]
+        self._blocks.append(block)
+
+    def _certain(self, limit: int) -> list[int]:
+        """Return for every block how many of its first ``limit`` records come before the first one that must wait."""
+        # A record is certain if each lane either had nothing more when it arrived, or brings nothing of a lower rank:
+        # so it must not be above the lowest rank of what may come from those that were last proven before that.
+        lowest: dict[float, int] = {}
+        for lane in self._lanes:
+            rank = max(lane.top, lane.until) * len(self._lanes) + lane.number
+            if rank < lowest.get(lane.proved, _ABOVE_ALL):
+                lowest[lane.proved] = rank
+        moments = sorted(lowest)
+        bounds = np.array([*accumulate(map(lowest.__getitem__, moments), min, initial=_ABOVE_ALL)])
+        proved = np.array(moments)
+        counts, waiting = [], []
+        for i, block in enumerate(self._blocks):
+            ranks = block.rank[:limit]
+            waits = ranks > bounds[proved.searchsorted(block.arrived[:limit])]
+            count = int(waits.argmax())
+            if waits[count]:
+                waiting.append((int(ranks[count]), i))
+            else:
+                count = len(ranks)
+            counts.append(count)
+        if waiting and len(counts) > 1:
+            rank, first = min(waiting)
+            for i, block in enumerate(self._blocks):
+                below = block.rank.searchsorted(rank, "right" if i <= first else "left")
+                counts[i] = min(counts[i], int(below))
         return counts
 
-    def _unopposed(self, i: int, floors: Int64s, proved: Float64s) -> int:
-        """Return how many records of lane ``i`` no other lane can still bring anything before."""
-        lane = self._lanes[i]
-        keys, arrived = lane.run.key[lane.head :], lane.run.arrived[lane.head :]
-        before, behind = keys.searchsorted(floors[:i], "left"), keys.searchsorted(floors[i + 1 :], "right")
-        ordered = np.concatenate([before, [lane.count], behind])
-        certain = np.maximum(ordered, arrived.searchsorted(proved, "right"))
-        certain[i] = lane.count
-        self._behind.update(np.flatnonzero(certain < lane.count).tolist())
-        return int(certain.min())
-
-    def _single(self, i: int, n: int) -> Merged:
-        lane = self._lanes[i]
-        part, run = slice(lane.head, lane.head + n), lane.run
-        merged = Merged(run.values[part], run.record_ts[part], np.full(n, i, np.intp), run.offset[part])
-        lane.drop(n)
-        return merged
-
-    def _several(self, ready: list[int], counts: list[int], limit: int) -> Merged:
-        parts = [slice(self._lanes[i].head, self._lanes[i].head + n) for i, n in zip(ready, counts, strict=True)]
-        runs = [self._lanes[i].run for i in ready]
-        key = np.concatenate([run.key[part] for run, part in zip(runs, parts, strict=True)])
-        # Lanes stand in their order and a stable sort keeps it: equal keys come out by topic, then by offset.
-        order = np.argsort(key, kind="stable")[:limit]
-        lane = np.repeat(np.array(ready, np.intp), counts)[order]
-        taken = np.bincount(lane, minlength=len(self._lanes))
-        values = np.array([v for run, part in zip(runs, parts, strict=True) for v in run.values[part]], dtype=object)
-        merged = Merged(
-            values[order].tolist(),
-            np.concatenate([run.record_ts[part] for run, part in zip(runs, parts, strict=True)])[order],
-            lane,
-            np.concatenate([run.offset[part] for run, part in zip(runs, parts, strict=True)])[order],
-        )
-        for i in ready:
-            self._lanes[i].drop(int(taken[i]))
-        return merged
+    def _taken(self, block: _Block, counts: list[int]) -> Merged:
+        """Hand on a block, which holds the first ``counts`` records of each one that is held."""
+        self._blocks = [
+            left.part(slice(count, None)) if count else left
+            for left, count in zip(self._blocks, counts, strict=True)
+            if count < len(left.rank)
+        ]
+        lane = block.rank % len(self._lanes)
+        of_each = np.bincount(lane, minlength=len(self._lanes)).tolist()
+        for held, count in zip(self._lanes, of_each, strict=True):
+            if count:
+                held.drop(count)
+        return Merged(block.values.tolist(), block.record_ts, lane, block.offset, of_each)

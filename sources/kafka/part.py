@@ -11,7 +11,7 @@ from bytewax.inputs import StatefulSourcePartition
 from prometheus_client import Counter, Gauge
 
 from schemas.batches import RawBatch
-from sources.kafka.ends import Ends
+from sources.kafka.ends import End, Ends
 from sources.kafka.reader import Reader
 from sources.kafka.settings import SourceConfig
 from sources.kafka.status import Status
@@ -55,10 +55,15 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         self._ends = ends
         self._status = status
         self._clock = clock
-        self._next = dict(start.offsets)
-        self._lanes = sorted(self._next)
+        offsets = dict(sorted(start.offsets))
+        self._lanes = list(offsets)
+        self._next = np.array(list(offsets.values()), np.int64)
         self._index = np.array([config.topics.index(topic) for topic in self._lanes], np.uint16)
+        self._records = [RECORDS.labels(topic) for topic in self._lanes]
+        self._places = [(topic, partition) for topic in self._lanes]
         self._merger = Merger(len(self._lanes))
+        self._proved: list[End | None] = [None] * len(self._lanes)
+        self._margin_ms = int(config.clock_margin_s * 1000)
         self._stream_time = start.stream_time
         self._told: int | None = None
         self._told_at = float("-inf")
@@ -73,15 +78,15 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         self._called = self._counted = now
         bound = config.buffer_mib * 1024 * 1024 // len(self._lanes)
         self._high, self._low = (8 * config.batch_size, bound), (2 * config.batch_size, bound // 4)
-        ends.watch((topic, partition) for topic in self._lanes)
-        reader.start(self._next)
+        ends.watch(self._places)
+        reader.start(offsets)
 
     def next_batch(self) -> list[RawBatch]:
         """Return at most one batch: records whose turn is certain, or none and the time that has certainly passed."""
         reads, heard, count = self._reader.read(self._config.batch_size)
         now = monotonic()
         for read in reads:
-            self._merger.push(self._lanes.index(read.topic), read.values, read.record_ts, read.offset, now, read.nbytes)
+            self._merger.push(read.shares, read.values, read.record_ts, read.offset, now)
         self._listen(heard, now)
         self._prove()
         merged = self._merger.pop(self._config.batch_size)
@@ -102,7 +107,7 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
 
     def snapshot(self) -> Position:
         """Return where to go on, and commit to the group what is durable by now."""
-        position = Position(self._stream_time, tuple(self._next.items()))
+        position = Position(self._stream_time, tuple(zip(self._lanes, self._next.tolist(), strict=True)))
         self._snapshots.append(position)
         if len(self._snapshots) == 3:
             self._reader.commit(dict(self._snapshots[0].offsets))
@@ -110,7 +115,7 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
 
     def close(self) -> None:
         """Let go of the consumer."""
-        self._ends.unwatch((topic, self._partition) for topic in self._lanes)
+        self._ends.unwatch(self._places)
         self._status.forget(str(self._partition))
         self._reader.close()
 
@@ -124,12 +129,10 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
             offset=merged.offset,
             stream_time=self._stream_time,
         )
-        for lane, count in enumerate(np.bincount(merged.lane)):
+        self._next[merged.lane] = merged.offset + 1  # Of several that a lane has, the last one stays.
+        for records, count in zip(self._records, merged.counts, strict=True):
             if count:
-                topic = self._lanes[lane]
-                last = int(np.flatnonzero(merged.lane == lane)[-1])
-                self._next[topic] = int(merged.offset[last]) + 1
-                RECORDS.labels(topic).inc(int(count))
+                records.inc(count)
         self._stream_time = max(self._stream_time, int(merged.record_ts.max()))
         return batch
 
@@ -160,16 +163,17 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
     def _prove(self) -> None:
         """Turn answers about ends into proofs, where all that they cover has been read."""
         for lane, topic in enumerate(self._lanes):
-            end = self._ends.known((topic, self._partition))
-            if end is None:
+            end = self._ends.known(self._places[lane])
+            if end is None or end is self._proved[lane]:
                 continue
-            read = self._reader.reached(topic) >= end.offset
-            if read:
+            if self._reader.reached(topic) >= end.offset:
                 # The margin covers what may lie between the broker's stamp and the record being visible: replication
                 # to the followers, a fetch in flight, and the difference between the broker's clock and ours.
-                self._merger.prove(lane, end.asked, end.wall_ms - int(self._config.clock_margin_s * 1000))
-            if read or self._reader.paused(topic):
-                self._heard[topic] = max(self._heard[topic], end.asked)
+                self._merger.prove(lane, end.asked, end.wall_ms - self._margin_ms)
+                self._proved[lane] = end
+            elif not self._reader.paused(topic):
+                continue
+            self._heard[topic] = max(self._heard[topic], end.asked)
 
     def _listen(self, heard: set[str], now: float) -> None:
         # While this part was not called (a sink that waits), nobody could be heard: that is no one's silence.
@@ -194,18 +198,17 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         """Report lag, silence and progress."""
         stalled = set()
         before_it = 0
-        for topic in self._lanes:
-            end = self._ends.known((topic, self._partition))
+        for topic, place, position in zip(self._lanes, self._places, self._next.tolist(), strict=True):
+            end = self._ends.known(place)
             highs = [self._reader.high(topic) or 0, end.offset if end else 0]
-            lag = max(0, max(highs) - self._next[topic])
+            lag = max(0, max(highs) - position)
             before_it += lag
             LAG.labels(topic, str(self._partition)).set(lag)
             silent = now - self._heard[topic] >= self._config.stall_after_s
             STALLED.labels(topic, str(self._partition)).set(silent)
             if silent:
                 stalled.add(f"{topic}[{self._partition}]")
-        position = sum(self._next.values())
-        self._status.report(str(self._partition), frozenset(stalled), lag=before_it, position=position)
+        self._status.report(str(self._partition), frozenset(stalled), lag=before_it, position=int(self._next.sum()))
 
     def _pace(self, count: int, merged: Merged | None, waiting: bool) -> None:
         busy = self._config.batch_size // 4

@@ -15,19 +15,22 @@ from schemas.errors import TerminalError
 from schemas.inbound import MAX_TS
 from sources.kafka.faults import Faults
 from sources.kafka.settings import SourceConfig
+from sources.merge import Share, Values
 
 LOST = Counter("attune_kafka_lost_records", "Records that were gone before they were read", ["topic", "partition"])
 COMMIT_FAILURES = Counter("attune_kafka_commit_failures", "Offsets that could not be committed to the group")
 
 
 class Read(NamedTuple):
-    """Consecutive records of one topic, in the order of their offsets; ``nbytes`` is the size of the payloads."""
+    """Consecutive records of some topics, topic by topic, each topic's in the order of their offsets.
 
-    topic: str
-    values: list[bytes | None]
+    The lanes of ``shares`` are the topics in the order in which they were given to `Reader.start`.
+    """
+
+    shares: list[Share]
+    values: Values
     record_ts: Int64s
     offset: Int64s
-    nbytes: int
 
 
 @dataclass(slots=True)
@@ -47,6 +50,7 @@ class Reader:
         self._faults = Faults()
         self._heard: list[KafkaError] = []
         self._topics: dict[str, _Topic] = {}
+        self._lanes: list[str] = []
         self._committing: dict[str, int] | None = None
         self._committed: dict[str, int] = {}
         self._log = structlog.get_logger(__name__)
@@ -57,6 +61,7 @@ class Reader:
     def start(self, offsets: dict[str, int]) -> None:
         """Begin to read each topic at its offset."""
         self._topics = {topic: _Topic(offset) for topic, offset in offsets.items()}
+        self._lanes = list(offsets)
         self.consumer.incremental_assign([self._place(topic, offset) for topic, offset in offsets.items()])
 
     def reached(self, topic: str) -> int:
@@ -83,19 +88,12 @@ class Reader:
         messages = self.consumer.consume(limit, timeout=0)
         reads: list[Read] = []
         heard: set[str] = set()
-        for topic, run in _by_topic(messages).items():
-            errors = [message for message in run if _is_event(message)]
-            # In their order: an end or a loss that counted before the records in front of it would drop them.
-            parts: Iterable[tuple[bool, Iterable[Message]]] = groupby(run, _is_event)
-            if all(map(_is_end, errors)):
-                # There is an end for each answer that had a topic's last record; behind all records it counts as well.
-                parts = [(False, [message for message in run if not _is_event(message)]), (True, errors)]
-            for is_event, part in parts:
-                if not is_event:
-                    reads.extend(self._columns(topic, list(part)))
-                elif sum(map(self._event, part)):
-                    heard.add(topic)
-        heard.update(read.topic for read in reads)
+        for runs, events in self._parts(messages):
+            read = self._columns(runs)
+            if read.shares:
+                reads.append(read)
+                heard.update(self._lanes[share.lane] for share in read.shares)
+            heard.update(event.topic() or "" for event in events if self._event(event))
         if self._heard:
             noted, self._heard[:] = list(self._heard), []
             for error in noted:
@@ -131,23 +129,49 @@ class Reader:
             TopicPartition(topic, self._partition) if offset is None else TopicPartition(topic, self._partition, offset)
         )
 
-    def _columns(self, topic: str, run: list[Message]) -> Iterator[Read]:
-        state = self._topics[topic]
-        offset = np.fromiter(map(Message.offset, run), np.int64, len(run))
-        # A resumed partition may be read again from where librdkafka thinks that we are.
-        highest = np.maximum.accumulate(np.concatenate([[state.reached - 1], offset]))[:-1]
-        fresh = offset > highest
-        if not fresh.all():
-            run = [message for message, is_fresh in zip(run, fresh.tolist(), strict=True) if is_fresh]
-            offset = offset[fresh]
-        if not run:
+    def _parts(self, messages: list[Message]) -> Iterator[tuple[dict[str, list[Message]], list[Message]]]:
+        """Yield the records of each topic and the events behind them."""
+        runs, events = self._sorted(messages)
+        if all(map(_is_end, events)):
+            # There is an end for each answer that had a topic's last record; behind all records it counts as well.
+            yield runs, events
             return
-        n = len(run)
+        # In their order: an end or a loss that counted before the records in front of it would drop them.
+        for _, part in groupby(messages, _is_event):
+            yield self._sorted(part)
+
+    def _sorted(self, messages: Iterable[Message]) -> tuple[dict[str, list[Message]], list[Message]]:
+        # In one go: a read may hold few messages of many topics, in short runs by turns.
+        runs: dict[str, list[Message]] = {topic: [] for topic in self._topics}
+        events: list[Message] = []
+        for message in messages:
+            (runs[message.topic() or ""] if message.error() is None else events).append(message)
+        return runs, events
+
+    def _columns(self, runs: dict[str, list[Message]]) -> Read:
+        shares: list[Share] = []
+        begins: list[tuple[int, _Topic]] = []
+        records: list[Message] = []
+        for lane, (topic, run) in enumerate(runs.items()):
+            if run:
+                shares.append(Share(lane, len(run), sum(map(len, run))))
+                begins.append((len(records), self._topics[topic]))
+                records += run
+        n = len(records)
+        offset = np.fromiter(map(Message.offset, records), np.int64, n)
+        before = np.empty_like(offset)
+        before[1:] = offset[:-1]
+        for begin, state in begins:
+            before[begin] = state.reached - 1
+        if not (offset > before).all():
+            # A resumed partition may be read again from where librdkafka thinks that we are.
+            return self._columns({name: list(_unread(run, self._topics[name].reached)) for name, run in runs.items()})
+        for share, (begin, state) in zip(shares, begins, strict=True):
+            state.reached = int(offset[begin + share.records - 1]) + 1
         # A record without a timestamp has -1; a sender's own may be anything.
-        record_ts = np.fromiter([ts for _, ts in map(Message.timestamp, run)], np.int64, n)
+        record_ts = np.fromiter([ts for _, ts in map(Message.timestamp, records)], np.int64, n)
         record_ts = np.minimum(np.maximum(record_ts, 0), MAX_TS)
-        state.reached = int(offset[-1]) + 1
-        yield Read(topic, list(map(Message.value, run)), record_ts, offset, sum(map(len, run)))
+        return Read(shares, np.fromiter(map(Message.value, records), object, n), record_ts, offset)
 
     def _event(self, event: Message) -> bool:
         """Deal with what came in a record's place; return whether it is an answer of the partition."""
@@ -198,12 +222,12 @@ class Reader:
         self._committing = None
 
 
-def _by_topic(messages: list[Message]) -> dict[str, list[Message]]:
-    """Return the messages of each topic in their order: those of several topics come in short runs by turns."""
-    found: dict[str, list[Message]] = {}
-    for topic, run in groupby(messages, Message.topic):
-        found.setdefault(topic or "", []).extend(run)
-    return found
+def _unread(run: list[Message], reached: int) -> Iterator[Message]:
+    """Yield the records of a topic that were not read before, neither below ``reached`` nor further up."""
+    for message in run:
+        if (offset := message.offset() or 0) >= reached:
+            reached = offset + 1
+            yield message
 
 
 def _is_event(message: Message) -> bool:

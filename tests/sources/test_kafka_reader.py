@@ -57,8 +57,17 @@ def read(reader: Reader, *messages: _Message) -> tuple[list[tuple[str, list[int]
     reader.consumer = SimpleNamespace(consume=lambda *_, **__: list(messages))  # type: ignore[assignment]
     reads, heard, count = reader.read(10)
     assert count == len(messages)
-    assert all(len(one.values) == len(one.offset) == len(one.record_ts) for one in reads)
-    return [(one.topic, one.offset.tolist()) for one in reads], heard
+    found = []
+    for one in reads:
+        offsets = one.offset.tolist()
+        assert one.record_ts.tolist() == [1_000 + at for at in offsets]
+        assert len(one.values) == len(offsets)
+        for share in one.shares:
+            assert share.nbytes == share.records
+            found.append(("ab"[share.lane], offsets[: share.records]))
+            del offsets[: share.records]
+        assert not offsets
+    return found, heard
 
 
 def a(*offsets: int) -> list[_Message]:
