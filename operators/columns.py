@@ -145,15 +145,17 @@ def pack(meta: Any, columns: Mapping[str, Column]) -> bytes:
     """Pack columns into bytes: a msgpack head (``meta``, and how each column is written), then the raw arrays.
 
     Kept apart from pickle so that a snapshot is quickly made, holds no objects and can be read by anything. Whole
-    numbers take as many bytes as their range needs: while a snapshot is written, events wait.
+    numbers take as many bytes as their range needs: while a snapshot is written, events wait. Where most are the
+    lowest, a bit for each tells which are not, and only those are written.
     """
-    written = {name: _narrowed(column) for name, column in columns.items()}
-    layout = [
-        (name, columns[name].dtype.str, columns[name].shape, narrow.dtype.str, *bases)
-        for name, (narrow, *bases) in written.items()
-    ]
+    layout, raw = [], []
+    for name, column in columns.items():
+        lowest, others = _mostly(column)
+        narrow, low, high, base = _narrowed(column if others is None else column[others])
+        raw += [b"" if others is None else np.packbits(others).tobytes(), narrow.tobytes()]
+        number = -1 if others is None else len(narrow)
+        layout.append((name, column.dtype.str, column.shape, lowest, number, narrow.dtype.str, low, high, base))
     head = msgspec.msgpack.encode([meta, layout])
-    raw = (np.ascontiguousarray(narrow).tobytes() for narrow, *_ in written.values())
     return b"".join([struct.pack("<I", len(head)), head, *raw])
 
 
@@ -163,10 +165,16 @@ def unpack(packed: bytes) -> tuple[Any, dict[str, Column]]:
     meta, layout = msgspec.msgpack.decode(packed[4 : 4 + size])
     at = 4 + size
     columns: dict[str, Column] = {}
-    for name, dtype, shape, written, low, high, base in layout:
-        narrow = np.frombuffer(packed, np.dtype(written), math.prod(shape), at).reshape(shape)
-        columns[name] = _widened(narrow, np.dtype(dtype), low, high, base)
-        at += narrow.nbytes
+    for name, dtype, shape, lowest, number, written, low, high, base in layout:
+        size = math.prod(shape)
+        bits = np.frombuffer(packed, np.uint8, 0 if number < 0 else -(-size // 8), at)
+        narrow = np.frombuffer(packed, np.dtype(written), size if number < 0 else number, at + bits.nbytes)
+        at += bits.nbytes + narrow.nbytes
+        column = _widened(narrow, np.dtype(dtype), low, high, base)
+        if number >= 0:
+            values, column = column, np.full(size, lowest, dtype)
+            column[np.unpackbits(bits, count=size).view(np.bool_)] = values
+        columns[name] = column.reshape(shape)
     return meta, columns
 
 
@@ -174,6 +182,15 @@ def meta_of(packed: bytes) -> Any:
     """Return the ``meta`` of what was packed, by a release that may have written columns otherwise."""
     (size,) = struct.unpack_from("<I", packed)
     return msgspec.msgpack.decode(packed[4 : 4 + size])[0]
+
+
+def _mostly(column: Column) -> tuple[int, Flags | None]:
+    """Return the lowest of whole numbers, and where others are if that is most of them (often: "never"); else None."""
+    if column.dtype.kind not in "iu" or not column.size:
+        return 0, None
+    lowest = column.min()
+    others = column != lowest
+    return int(lowest), others if np.count_nonzero(others) * 2 < column.size else None
 
 
 def _narrowed(column: Column) -> tuple[Column, int, int, int]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from operators.columns import Column, Flags, Int64s, first_of_runs, sort_by
 from operators.config import NEVER
 from operators.kinds import ORDER_MATTERS
+from operators.texts import Texts
 
 _MANY = 8
 """Blocks beyond which they are joined into one before a closing."""
@@ -60,12 +61,14 @@ _EMPTY: dict[str, npt.NDArray[Any]] = {
 class Names:
     """The event ids of what waits, by number: lists as they came with their batches, kept while one of them is needed.
 
-    Ids are looked at only where times are equal, so a column of numbers goes through the sorting in their place.
+    Ids are looked at only where times are equal, so a column of numbers goes through the sorting in their place. Each
+    list is packed as it comes: a snapshot that looks at ids of seconds ago waits for memory at each one.
     """
 
     def __init__(self) -> None:
         self._bases: list[int] = []
         self._lists: list[list[str]] = []
+        self._packed: list[Texts] = []
         self._needed: list[int] = []
         self._next = 0
 
@@ -75,6 +78,7 @@ class Names:
         self._next += max(1, len(ids))
         self._bases.append(base)
         self._lists.append(ids)
+        self._packed.append(Texts.of(ids))
         self._needed.append(needed)
         return base
 
@@ -95,7 +99,25 @@ class Names:
         stay = [i for i, needed in enumerate(left) if needed]
         self._bases = [self._bases[i] for i in stay]
         self._lists = [self._lists[i] for i in stay]
+        self._packed = [self._packed[i] for i in stay]
         self._needed = [left[i] for i in stay]
+
+    def packed(self, numbers: Int64s) -> tuple[Int64s, Texts]:
+        """Return the places of numbers, all that are needed, among ids, and those; of lists hardly needed only they."""
+        bases, needed, parts = np.array(self._bases), np.array(self._needed), self._packed.copy()
+        which = np.searchsorted(bases, numbers, side="right") - 1
+        places = numbers - bases[which]
+        few = needed * 2 < [part.number for part in parts]
+        if few.any():
+            mine = few[which].nonzero()[0]
+            used = np.sort(numbers[mine])
+            begins = np.searchsorted(used, bases)
+            places[mine] = np.searchsorted(used, numbers[mine]) - begins[which[mine]]
+            for i in few.nonzero()[0].tolist():
+                own = used[begins[i] : begins[i] + needed[i]] - bases[i]
+                parts[i] = Texts.of([self._lists[i][place] for place in own.tolist()])
+        counts = np.array([part.number for part in parts])
+        return places + (np.cumsum(counts) - counts)[which], Texts.joined(parts)
 
 
 class Waiting:
@@ -107,19 +129,24 @@ class Waiting:
 
     def add(self, events: Events, ids: list[str]) -> None:
         """Take accepted events in; their ``name`` is the place of their id in ``ids``."""
+        places = events.name
+        if len(places) < len(ids):  # the others' ids are not kept for theirs
+            ids, places = [ids[place] for place in places.tolist()], np.arange(len(places))
         base = self._names.add(ids, len(events))
-        self._add(replace(events, name=events.name + base))
+        self._add(replace(events, name=places + base))
 
     def _add(self, events: Events) -> None:
         self._blocks.append((int(events.ts.min()), events))
 
-    def all(self) -> tuple[Events, list[str]]:
-        """Return everything that waits, as one block, and the event ids."""
+    def packed(self) -> tuple[Events, Texts]:
+        """Return what a snapshot keeps: everything that waits, as one block, and the event ids."""
         events = join([block for _, block in self._blocks])
+        if not len(events):
+            return events, Texts()
         self._blocks = []
-        if len(events):
-            self._add(events)
-        return events, self._names.get(events.name)
+        self._add(events)
+        places, ids = self._names.packed(events.name)
+        return replace(events, name=places), ids
 
     def earliest(self, rows: Int64s, capacity: int) -> Int64s:
         """Return the time of each row's earliest event; ``NEVER`` where none waits."""

@@ -19,10 +19,11 @@ from operators.rows import NO_START, Sessions, Users
 from operators.settle import Closed, settle
 from operators.snapshot import check
 from operators.span import Span
+from operators.texts import Texts
 from operators.waiting import Events, Waiting, as_columns
 from operators.watch import NOBODY, Watch
 
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
 MOST_TICKS = 200_000
 """Ticks that are closed together: bounds memory when hours are caught up at once."""
 MOST_TICKS_OF_ONE = 4_096
@@ -206,7 +207,7 @@ class Shard:
         rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
         renumbered = np.zeros(max(sessions.capacity, 1), np.int64)
         renumbered[rows] = np.arange(len(rows))
-        events, event_ids = self._waiting.all()
+        events, event_ids = self._waiting.packed()
         columns = {f"session.{name}": column for name, column in sessions.columns(rows).items()}
         columns |= {f"user.{name}": column for name, column in self.users.columns(self.users.of(rows)).items()}
         columns |= {f"event.{name}": column for name, column in as_columns(events).items()}
@@ -253,8 +254,7 @@ class Shard:
         shard._clocks = {int(partition): clock for partition, clock in meta["clocks"].items()}
         if len(columns["event.row"]):
             plain = {name[6:]: column for name, column in columns.items() if name.startswith("event.")}
-            places = np.arange(len(meta["event_ids"]))
-            shard._waiting.add(Events(**plain | {"name": places}), meta["event_ids"])
+            shard._waiting.add(Events(**plain), Texts(*meta["event_ids"]).unpacked())
         return shard
 
     def _restore_watch(self, columns: dict[str, Column], kind: str | None) -> None:

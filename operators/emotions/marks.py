@@ -4,6 +4,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+import msgspec
+
 from operators.emotions.patterns import short_path
 from operators.emotions.rules import Rule
 
@@ -11,6 +13,12 @@ _with_place = attrgetter("ts", "event_id", "x", "y")
 
 Mark = tuple[Any, ...]
 """Time (ms), event id, and what is compared; of a rule's first ``after`` a row of one pair of time and id."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+unpacked: Callable[[bytes], Mark] = msgspec.msgpack.Decoder(tuple[Any, ...]).decode
+"""Return the mark of an event that was put by."""
 
 
 class Began(NamedTuple):
@@ -21,11 +29,15 @@ class Began(NamedTuple):
     user_id: str
 
 
-def mark_of(rule: Rule) -> Callable[[Any], Mark]:
-    """Return what makes the mark of an event, for a rule whose newest event may be put by."""
+def mark_of(rule: Rule) -> Callable[[Any], bytes]:
+    """Return what makes the mark of an event, packed, for a rule whose newest event may be put by.
+
+    Most marks are replaced by another, or written by snapshots, and never looked at.
+    """
     if rule.after:
-        return lambda event: ((event.ts, event.event_id),)
-    return near if rule.gap_ms else counted(rule)
+        return lambda event: _encode(((event.ts, event.event_id),))
+    mark = near if rule.gap_ms else counted(rule)
+    return lambda event: _encode(mark(event))
 
 
 def near(event: Any) -> Mark:

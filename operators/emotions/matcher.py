@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from operators.emotions.marks import Began, Mark, counted, near
+from operators.emotions.marks import Began, Mark, counted, near, unpacked
 from operators.emotions.patterns import TRACKED
 from operators.emotions.roles import Roles
 from operators.emotions.rules import Rule, Rules
@@ -61,7 +61,7 @@ class Matcher:
         """How long what a user did can matter."""
 
     def feed(
-        self, visitor: Visitor, event: Event, mask: int, start: int, asked: int, owed: Iterable[tuple[int, Mark]]
+        self, visitor: Visitor, event: Event, mask: int, start: int, asked: int, owed: Iterable[tuple[int, bytes]]
     ) -> list[Shown] | None:
         """Take an event that is no repeat; ``start`` is when the session began. Overdue waits are the caller's.
 
@@ -74,7 +74,6 @@ class Matcher:
             for number in self._same_pages:
                 visitor.marks.pop(number, None)
         plan = self._plans.get((mask, asked)) or self._plan(mask, asked)
-        visitor.last = max(visitor.last, event.ts)
         if visitor.waits:
             self._stop(visitor, plan.stopped, event.ts)
         return None if plan.idle else self._go_through(plan, visitor, event, start)
@@ -84,10 +83,10 @@ class Matcher:
         if not (rule.until_settled and visitor.settled):
             _wait(visitor, rule, began.ts, [began.event_id])
 
-    def _catch_up(self, visitor: Visitor, rule: Rule, missed: Mark) -> None:
+    def _catch_up(self, visitor: Visitor, rule: Rule, missed: bytes) -> None:
         """Take an event that was put by: whatever came before it of its rule is out of reach."""
         if rule.after or not (rule.until_settled and visitor.settled):
-            visitor.marks[rule.number] = [missed]
+            visitor.marks[rule.number] = [unpacked(missed)]
         if not rule.after:
             visitor.bursts &= ~(1 << rule.number)
 
@@ -115,7 +114,6 @@ class Matcher:
     def hear(self, visitor: Visitor, ts: int) -> None:
         """Take any other event of a user, of which no rule asks more than that it came."""
         self._stop(visitor, self._stopped_by_anything, ts)
-        visitor.last = max(visitor.last, ts)
 
     def is_done_with(self, visitor: Visitor, oldest: int) -> bool:
         """Return whether a visitor of whom nothing is on its way can be met anew from a time (ms) on.

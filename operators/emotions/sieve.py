@@ -14,7 +14,7 @@ from operators.chunk import Chunk
 from operators.columns import Flags, Int64s, first_of_runs, group_by, last_of_runs, last_where, one_before, ranges
 from operators.config import NEVER, WindowConfig
 from operators.digests import digests
-from operators.emotions.marks import Began, Mark, mark_of
+from operators.emotions.marks import Began, mark_of
 from operators.emotions.patterns import path_of
 from operators.emotions.recent import Recent, UInt64s
 from operators.emotions.roles import Roles, objects
@@ -41,7 +41,7 @@ class Pass(NamedTuple):
     row: int
     mask: int = 0
     asked: int = 0
-    owed: tuple[tuple[int, Mark], ...] = ()
+    owed: tuple[tuple[int, bytes], ...] = ()
     ran_out: tuple[tuple[int, Began], ...] = ()
     between: tuple[int, int] | None = None
 
@@ -259,7 +259,7 @@ class Sieve:
             known.update((value, number) for value, number in found.items() if number and _is_short(value))
             return np.array([known.get(value, found.get(value, 0)) for value in values], np.uint64)
 
-    def _ask(self, watched: _Watched) -> tuple[dict[int, int], dict[int, tuple[tuple[int, Mark], ...]], list[int]]:
+    def _ask(self, watched: _Watched) -> tuple[dict[int, int], dict[int, tuple[tuple[int, bytes], ...]], list[int]]:
         """Put by what nothing asks for yet; return which slots are asked by which events, and what they are owed.
 
         Beside that, the rows of those who may wait then.
@@ -268,7 +268,7 @@ class Sieve:
         count = roles.counts[watched.code]
         pair = np.repeat(np.arange(len(count)), count)
         asked: dict[int, int] = {}
-        owed: dict[int, tuple[tuple[int, Mark], ...]] = {}
+        owed: dict[int, tuple[tuple[int, bytes], ...]] = {}
         if not len(pair):
             return asked, owed, []
         which = ranges(roles.starts[watched.code], count)

@@ -6,8 +6,9 @@ import msgspec
 
 from operators.emotions.table import Kept
 from operators.snapshot import Snapshots
+from operators.texts import Texts
 
-SNAPSHOT_VERSION: Final = 3
+SNAPSHOT_VERSION: Final = 4
 
 
 class Remembered(msgspec.Struct):
@@ -27,7 +28,7 @@ class Remembered(msgspec.Struct):
     wanted: dict[int, dict[str, dict[int, int]]] = msgspec.field(default_factory=dict)
     kept: dict[int, dict[str, dict[int, float]]] = msgspec.field(default_factory=dict)
     ended: dict[int, dict[str, tuple[int, int]]] = msgspec.field(default_factory=dict)
-    recent: dict[int, list[tuple[int, bytes, list[str]]]] = msgspec.field(default_factory=dict)
+    recent: dict[int, list[tuple[int, bytes, Texts]]] = msgspec.field(default_factory=dict)
 
 
 SNAPSHOTS: Final = Snapshots(Remembered, "emotions", SNAPSHOT_VERSION)

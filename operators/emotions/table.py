@@ -11,7 +11,7 @@ from operators.config import NEVER
 from operators.emotions.idle import LASTING, Idle, nobody
 from operators.emotions.marks import Began
 from operators.emotions.recent import UInt64s
-from operators.emotions.roles import Roles
+from operators.emotions.roles import Roles, objects
 from operators.emotions.visitor import Visitor
 from operators.presence import LONG_AGO
 from operators.rows import Columns
@@ -22,18 +22,20 @@ _NUMBERS: Final = ("key", "session", "user", *_WHATEVER_THE_RULES, "turned", "me
 """The columns that a snapshot keeps as they are; the others hold objects, or follow from them."""
 _FEW: Final = 1_024
 """Rows up to which the table is left as large as it is."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Visitor).decode
 
 
 class Kept(msgspec.Struct, array_like=True):
-    """What a snapshot keeps of visitors: columns, packed; by place in them, the matcher's, and [place, slot, mark].
+    """What a snapshot keeps of visitors: columns, packed; in their order, the matcher's, packed; and marks, row by row.
 
     ``idle`` are the columns of those of whom nothing is on its way.
     """
 
     columns: bytes = pack({}, {})
-    visitors: list[Visitor | None] = msgspec.field(default_factory=list)
-    put_by: list[tuple[int, int, list[Any]]] = msgspec.field(default_factory=list)
-    armed: list[tuple[int, int, Began]] = msgspec.field(default_factory=list)
+    visitors: list[bytes | None] = msgspec.field(default_factory=list)
+    put_by: list[bytes | None] = msgspec.field(default_factory=list)
+    armed: list[Began | None] = msgspec.field(default_factory=list)
     idle: bytes = pack({}, {})
 
 
@@ -46,8 +48,8 @@ class Visitors(Columns):
     asks for a turn: ``turned``, a number for the value before, 0 if none. By slot of the roles: ``met``, the highest
     time of its events, and the mark of the event that is ``put_by``, if the matcher has not seen it. By silence: when
     it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``). ``visitor`` is what the matcher keeps,
-    None as long as it has seen nothing; ``waits``: some rule waits there; ``begun``: one of the lasting rules is on its
-    way.
+    None as long as it has seen nothing, ``packed_visitor`` what a snapshot kept of that, None since it changed;
+    ``waits``: some rule waits there; ``begun``: one of the lasting rules is on its way.
     """
 
     key: UInt64s
@@ -66,6 +68,7 @@ class Visitors(Columns):
     put_by: Objects
     armed: Objects
     visitor: Objects
+    packed_visitor: Objects
 
     def __init__(self, roles: Roles) -> None:
         slots, silences, turns = (len(roles.slots),), (len(roles.silences),), (len(roles.turns),)
@@ -86,6 +89,7 @@ class Visitors(Columns):
             "put_by": (np.object_, slots, None),
             "armed": (np.object_, silences, None),
             "visitor": (np.object_, (), None),
+            "packed_visitor": (np.object_, (), None),
         }
         self.LAYOUT = layout  # type: ignore[misc]  # how wide they are depends on the rules
         super().__init__(16)
@@ -156,23 +160,32 @@ class Visitors(Columns):
         return mine[np.argsort(self.session[mine], kind="stable")]
 
     def note(self, row: int, visitor: Visitor) -> None:
-        """Note what of a visitor the columns have to know."""
+        """Note that a visitor changed, and what of him the columns have to know."""
+        self.packed_visitor[row] = None
         self.waits[row] = bool(visitor.waits)
         self.begun[row] = bool(visitor.marks) and not self._lasting.isdisjoint(visitor.marks)
 
     def packed(self, sessions: Int64s) -> Kept:
         """Return what a snapshot keeps of all visitors; sessions (rows, ascending) are named by their place."""
         rows = np.flatnonzero(self.session >= 0)
-        rows = rows[np.lexsort((self.user[rows], self.session[rows]))]
         columns = {name: getattr(self, name)[rows] for name in _NUMBERS}
         columns["session"] = np.searchsorted(sessions, columns["session"]).astype(np.int32)
         return Kept(
             pack({}, columns),
-            self.visitor[rows].tolist(),
-            _entries(self.put_by[rows]),
-            _entries(self.armed[rows]),
+            self._packed_visitors(rows),
+            self.put_by[rows].ravel().tolist(),
+            self.armed[rows].ravel().tolist(),
             self.idle.packed(sessions),
         )
+
+    def _packed_visitors(self, rows: Int64s) -> list[bytes | None]:
+        """Return what is kept of visitors: most have not changed since the last snapshot."""
+        packed: list[bytes | None] = self.packed_visitor[rows].tolist()
+        for i, visitor in enumerate(self.visitor[rows].tolist()):
+            if visitor is not None and packed[i] is None:
+                packed[i] = _encode(visitor)
+        self.packed_visitor[rows] = objects(packed)
+        return packed
 
     def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
         """Restore visitors; under other rules, without what they had done for those. Return whom the matcher knew."""
@@ -182,21 +195,15 @@ class Visitors(Columns):
             getattr(self, name)[rows] = columns[name]
         if same_rules:
             for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
-                for place, which, mark in entries:
-                    column[rows[place], which] = mark
+                column[rows] = objects(entries).reshape(len(rows), column.shape[1])
         self.idle.restore(kept.idle, sessions, same_rules=same_rules)
         met = []
-        for row, visitor in zip(rows.tolist(), kept.visitors, strict=True):
-            if visitor is not None:
+        for row, packed in zip(rows.tolist(), kept.visitors, strict=True):
+            if packed is not None:
+                visitor = _decode(packed)
                 if not same_rules:
                     visitor.forget()
                 visitor.alarms = 0
                 self.visitor[row] = visitor
                 met.append(row)
         return met
-
-
-def _entries(column: Objects) -> list[tuple[int, int, Any]]:
-    """Return where objects stand in a column of several, and each one."""
-    at, which = np.nonzero(column != None)  # noqa: E711  each element is compared
-    return list(zip(at.tolist(), which.tolist(), column[at, which].tolist(), strict=True))

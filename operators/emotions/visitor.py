@@ -19,7 +19,6 @@ class Visitor(msgspec.Struct, array_like=True, gc=False):
 
     user_id: str
     digest: int
-    last: int = 0
     place: int = 0
     before: int = 0
     settled: bool = False

@@ -37,22 +37,24 @@ class Ledger:
         self,
         memory_ms: int,
         clocks: Mapping[int, int],
-        known: dict[str, dict[str, Known]] | None = None,
-        waits: dict[str, dict[int, list[str]]] | None = None,
+        known: dict[str, dict[str, bytes | Known]] | None = None,
     ) -> None:
         self.known = known or {}
-        """By tenant and id."""
-        self.waits = waits or {}
+        """By tenant and id, packed: all are kept for a day, and few are looked at again."""
+        self._waits: dict[str, dict[int, list[str]]] = {}
         """Ids that wait for a score, by session and tick."""
         self._memory_ms = memory_ms
         self._clocks = clocks
         self._pending: dict[str, int] = {}
         self._expiring: dict[int, list[tuple[int, str, str]]] = {}
         """By partition: when what is pending expires, tenant and id. What was decided since is in it, too."""
-        for of_tenant in self.known.values():
-            for each in of_tenant.values():
+        for tenant, of_tenant in self.known.items():
+            for ident, packed in of_tenant.items():
+                each = Known.unpacked(packed)
                 if each.pending is not None:
                     self._wait(each.pending, each.partition)
+                elif each.waits:
+                    self._listen(tenant, ident, each)
 
     def pending(self, tenant: str) -> int:
         """Return how many of a tenant's wait for approval."""
@@ -60,7 +62,7 @@ class Ledger:
 
     def wait(self, record: Intervention, known: Known) -> None:
         """Remember what waits for approval."""
-        self.known.setdefault(record.tenant_id, {})[record.id] = known
+        self._keep(record.tenant_id, record.id, known)
         self._wait(record, known.partition)
 
     def _wait(self, record: Intervention, partition: int) -> None:
@@ -73,7 +75,7 @@ class Ledger:
         told: list[Record] = []
         while expiring and expiring[0][0] <= self._clocks[partition]:
             at, tenant, ident = heappop(expiring)
-            known = self.known.get(tenant, {}).get(ident)
+            known = self._get(tenant, ident)
             if known is not None and known.pending is not None:
                 why = "nobody approved it in time"
                 told.append(self.decide(known, replace(known.pending, status="expired", ts=at, reason=None, why=why)))
@@ -89,6 +91,7 @@ class Ledger:
         if changed.status != "fired":
             changed = replace(changed, content=None, expires_ts=None)
         known.status, known.ts, known.pending = changed.status, changed.ts, None
+        self._keep(tenant, changed.id, known)
         return counted(changed)
 
     def follow(self, record: Intervention, known: Known, scores: Mapping[int, float | None]) -> list[Record]:
@@ -96,35 +99,51 @@ class Ledger:
 
         ``scores`` are those that its session was told lately. Returns the effect, should both be among them.
         """
-        self.known.setdefault(record.tenant_id, {})[record.id] = known
-        for tick, which in ((known.tick, BEFORE), (known.tick + EFFECT_MS, AFTER)):
+        tenant, ident = record.tenant_id, record.id
+        for tick, which in _scores(known):
             if tick in scores:
                 _hear(known, which, scores[tick])
-            else:
-                waits = self.waits.setdefault(session_key(record.tenant_id, record.session_id), {})
-                waits.setdefault(tick, []).append(record.id)
-        return _effect(record.tenant_id, record.id, known)
+        self._listen(tenant, ident, known)
+        told = _effect(tenant, ident, known)
+        self.known.get(tenant, {}).pop(ident, None)  # what was pending so far goes to the end
+        self._keep(tenant, ident, known)
+        return told
+
+    def _listen(self, tenant: str, ident: str, known: Known) -> None:
+        """Wait for the scores that have not come."""
+        for tick, which in _scores(known):
+            if not known.heard & which:
+                waits = self._waits.setdefault(session_key(tenant, known.session_id), {})
+                waits.setdefault(tick, []).append(ident)
+
+    def _get(self, tenant: str, ident: str) -> Known | None:
+        packed = self.known.get(tenant, {}).get(ident)
+        return None if packed is None else Known.unpacked(packed)
+
+    def _keep(self, tenant: str, ident: str, known: Known) -> None:
+        self.known.setdefault(tenant, {})[ident] = known.packed()
 
     def hear(self, cue: Scored) -> list[Record]:
         """Take a score in; return the effects that it completes."""
         key = session_key(cue.tenant_id, cue.session_id)
-        waits = self.waits.get(key)
+        waits = self._waits.get(key)
         if waits is None:
             return []
         told: list[Record] = []
         for ident in waits.pop(cue.ts, ()):
-            known = self.known.get(cue.tenant_id, {}).get(ident)
+            known = self._get(cue.tenant_id, ident)
             if known is not None:
                 _hear(known, BEFORE if cue.ts == known.tick else AFTER, cue.score)
                 told += _effect(cue.tenant_id, ident, known)
+                self._keep(cue.tenant_id, ident, known)
         if not waits:
-            del self.waits[key]
+            del self._waits[key]
         return told
 
     def find(self, answer: Answer) -> Known | DeadLetter:
         """Return what an answer is about, or its dead letter."""
         event = answer.event
-        known = self.known.get(event.tenant_id, {}).get(event.intervention_id)
+        known = self._get(event.tenant_id, event.intervention_id)
         if known is None or self._is_over(known):
             hours = self._memory_ms / HOUR_MS
             return unknown(answer, f"an intervention of the last {hours:g} h that was fired, held out or pending")
@@ -146,24 +165,29 @@ class Ledger:
         if event.outcome == "converted" and not known.converted:
             known.converted = True
             told += _effect(event.tenant_id, event.intervention_id, known)
+        self._keep(event.tenant_id, event.intervention_id, known)
         return told
 
     def _is_over(self, known: Known, times: int = 1) -> bool:
         return self._clocks.get(known.partition, 0) - known.ts > times * self._memory_ms
 
+    def _is_swept(self, packed: bytes | Known) -> bool:
+        known = Known.unpacked(packed)
+        return self._is_over(known, 2 if known.waits else 1)
+
     def sweep(self) -> None:
         """Forget what is over: for outcomes it counts as gone already. What still waits is kept for as long again."""
         for tenant, of_tenant in list(self.known.items()):
-            kept = {ident: one for ident, one in of_tenant.items() if not self._is_over(one, 2 if one.waits else 1)}
+            kept = {ident: one for ident, one in of_tenant.items() if not self._is_swept(one)}
             self.known[tenant] = kept
             if not kept:
                 del self.known[tenant]
-        for key, waits in list(self.waits.items()):
+        for key, waits in list(self._waits.items()):
             of_tenant = self.known.get(key.partition("\0")[0], {})
             left = {tick: [ident for ident in idents if ident in of_tenant] for tick, idents in waits.items()}
-            self.waits[key] = {tick: idents for tick, idents in left.items() if idents}
-            if not self.waits[key]:
-                del self.waits[key]
+            self._waits[key] = {tick: idents for tick, idents in left.items() if idents}
+            if not self._waits[key]:
+                del self._waits[key]
 
 
 def _first_told(known: Known, event: InterventionOutcome) -> int | None:
@@ -179,6 +203,11 @@ def _first_told(known: Known, event: InterventionOutcome) -> int | None:
     if first is None and len(known.told) < OUTCOMES_KNOWN:
         known.told[number] = event.ts
     return first
+
+
+def _scores(known: Known) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the ticks whose scores make the effect, each with its bit."""
+    return (known.tick, BEFORE), (known.tick + EFFECT_MS, AFTER)
 
 
 def _hear(known: Known, which: int, score: float | None) -> None:

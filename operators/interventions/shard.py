@@ -85,7 +85,7 @@ class Interventions:
     def _felt(self, cue: Felt, partition: int) -> list[Record]:
         first = cue.emotions[0]
         session = self._sessions.get(session_key(first.tenant_id, first.session_id))
-        recipient = session.recipients.get(first.user_id, NOBODY) if session else NOBODY
+        recipient = Recipient.unpacked(session.recipients.get(first.user_id)) if session else NOBODY
         candidates = []
         for emotion in cue.emotions:
             rows = self.rules.emotions.get(emotion.emotion)
@@ -111,7 +111,7 @@ class Interventions:
         bound = self.rules.warning_above.get(kind)
         if anomaly.severity == "WARNING" and bound is not None and self._score(anomaly) > bound:
             return []
-        recipient = room.recipients.get("", NOBODY) if room else NOBODY
+        recipient = Recipient.unpacked(room.recipients.get("")) if room else NOBODY
         done = room.episodes.get(kind, ()) if room else ()
         return self._govern([governor.choose(anomaly, rows, recipient, done, self.rules)], recipient, partition)
 
@@ -153,13 +153,15 @@ class Interventions:
         else:
             session = self._sessions.setdefault(session_key(tenant, session_id), Session())
         session.touched, session.partition = ts, partition
-        recipient = session.recipients.setdefault(_who(trigger), Recipient({}, []))
+        recipient = Recipient.unpacked(session.recipients.get(_who(trigger)))
         recipient.cooled[name] = max(ts, recipient.cooled.get(name, ts))
+        if held_out or asked is None:
+            governor.count(recipient, ts)
+        session.recipients[_who(trigger)] = recipient.packed()
         if candidate.row.once:
             session.episodes.setdefault(_name(trigger), []).append(name)
         tick = ts if isinstance(trigger, Anomaly) else covering_tick(ts)
         if held_out:
-            governor.count(recipient, ts)
             candidate.reason, candidate.why = "holdout", f"among the {policy.holdout:.3g} to whom nothing is shown"
             record = records.intervention(candidate, "suppressed")
             return [
@@ -175,7 +177,6 @@ class Interventions:
             record = records.intervention(candidate, "pending", content, ts + self.config.approval_ms)
             self._ledger.wait(record, Known.of(record, partition, tick, shown_for_ms, room))
             return [counted(record)]
-        governor.count(recipient, ts)
         self._spend(tenant, ts)
         needed = governor.least(candidate.row, policy)
         candidate.why = f"confidence {candidate.confidence:.3g}, at least {needed:.3g}; nothing hindered it"
@@ -233,9 +234,11 @@ class Interventions:
             session = self._rooms.get(known.room)
         else:
             session = self._sessions.get(session_key(record.tenant_id, record.session_id))
-        recipient = session.recipients.get(record.user_id or "") if session else None
-        if recipient is not None:
+        who = record.user_id or ""
+        if session and who in session.recipients:
+            recipient = Recipient.unpacked(session.recipients[who])
             governor.count(recipient, moment)
+            session.recipients[who] = recipient.packed()
         self._spend(record.tenant_id, moment)
         return [told, *self._ledger.follow(told, known, session.scores if session else {})]
 
@@ -263,7 +266,6 @@ class Interventions:
                 rooms=self._rooms,
                 sessions=self._sessions,
                 known=self._ledger.known,
-                waits=self._ledger.waits,
                 spent=self._spent,
             )
         )
@@ -281,7 +283,7 @@ class Interventions:
         shard = cls(config, rules, content)
         shard._clocks, shard._swept = found.clocks, found.swept
         shard._rooms, shard._sessions, shard._spent = found.rooms, found.sessions, found.spent
-        shard._ledger = Ledger(config.memory_ms, found.clocks, found.known, found.waits)
+        shard._ledger = Ledger(config.memory_ms, found.clocks, found.known)
         return shard
 
 

@@ -7,7 +7,7 @@ import msgspec
 from operators.snapshot import Snapshots
 from schemas.outbound import Intervention
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 
 BEFORE, AFTER = 1, 2
 """The scores of an effect, as bits of those that have come."""
@@ -28,6 +28,15 @@ class Recipient(msgspec.Struct, array_like=True, gc=False):
     cooled: dict[str, int]
     counted: list[int]
 
+    def packed(self) -> bytes:
+        """Return what a session keeps."""
+        return _encode(self)
+
+    @classmethod
+    def unpacked(cls, packed: bytes | None) -> "Recipient":
+        """Return what a session kept, of whom it kept nothing one of whom nothing is known."""
+        return cls({}, []) if packed is None else _recipient(packed)
+
 
 def room_key(tenant: str, session: str, start: int) -> str:
     """Return what a session as a whole is kept by: the next one of the same name is another."""
@@ -37,12 +46,12 @@ def room_key(tenant: str, session: str, start: int) -> str:
 class Session(msgspec.Struct, array_like=True):
     """A session in which anything was fired, pending or held out, for its users or for the room as a whole.
 
-    ``recipients`` are by user; the empty name is the room itself. ``episodes`` are the anomalies that hold, each with
-    what was done about it and is done once. ``polled``: polls that it has had. ``scores``: those that were told lately,
-    by tick. ``touched``: when something was last done (ms), in ``partition``.
+    ``recipients`` are by user, packed; the empty name is the room itself. ``episodes`` are the anomalies that hold,
+    each with what was done about it and is done once. ``polled``: polls that it has had. ``scores``: those that were
+    told lately, by tick. ``touched``: when something was last done (ms), in ``partition``.
     """
 
-    recipients: dict[str, Recipient] = {}
+    recipients: dict[str, bytes] = {}
     episodes: dict[str, list[str]] = {}
     polled: int = 0
     scores: dict[int, float | None] = {}
@@ -110,13 +119,28 @@ class Known(msgspec.Struct, array_like=True, gc=False):
         """Whether nothing was shown, for comparison."""
         return self.status == "held_out"
 
+    def packed(self) -> "bytes | Known":
+        """Return what is kept of it: packed, unless so much came back that it would take long to look at it again."""
+        return self if self.told and len(self.told) > _FEW else _encode(self)
+
+    @classmethod
+    def unpacked(cls, packed: "bytes | Known") -> "Known":
+        """Return what was packed."""
+        return packed if isinstance(packed, Known) else _known(packed)
+
+
+_FEW: Final = 16
+_encode = msgspec.msgpack.Encoder().encode
+_known = msgspec.msgpack.Decoder(Known).decode
+_recipient = msgspec.msgpack.Decoder(Recipient).decode
+
 
 class Remembered(msgspec.Struct):
     """The whole state of a shard.
 
-    ``clocks`` (stream time, milliseconds) are by partition, ``sessions`` and ``waits`` by tenant and session joined by
-    a NUL, ``known`` by tenant and id, ``spent`` (fired interventions) by tenant and hour. ``waits`` has the ids that
-    wait for a score, by tick.
+    ``clocks`` (stream time, milliseconds) are by partition, ``sessions`` by tenant and session joined by a NUL,
+    ``known`` by tenant and id, those that were followed last at the end; ``spent`` (fired interventions) by tenant and
+    hour. What there is much of is packed as it changes, so that a snapshot has but to join bytes.
     """
 
     version: int = SNAPSHOT_VERSION
@@ -125,8 +149,7 @@ class Remembered(msgspec.Struct):
     swept: int = 0
     rooms: dict[str, Session] = msgspec.field(default_factory=dict)
     sessions: dict[str, Session] = msgspec.field(default_factory=dict)
-    known: dict[str, dict[str, Known]] = msgspec.field(default_factory=dict)
-    waits: dict[str, dict[int, list[str]]] = msgspec.field(default_factory=dict)
+    known: dict[str, dict[str, bytes | Known]] = msgspec.field(default_factory=dict)
     spent: dict[str, dict[int, int]] = msgspec.field(default_factory=dict)
 
 

@@ -35,6 +35,7 @@ def cues_of(
 ) -> list[list[Cue]]:
     """Run a log through decoder, windows and diagnosis; before each batch named in ``restarts`` all is restored.
 
+    If any is, there are snapshots before all of them: what one keeps for the next must not be old.
     Return the cues of each shard in the order in which they were told.
     """
     scorer, detector = Scorer(ScoreConfig()), Detector(ANOMALIES, ScoreConfig())
@@ -43,14 +44,15 @@ def cues_of(
     again = set(restarts)
     cues: list[list[Cue]] = [[] for _ in range(shards)]
     for number, batch in enumerate(raw_batches(log, cuts)):
+        packed = [(shard.snapshot(), diagnosis.snapshot(shards)) for shard, diagnosis in held] if again else []
         if number in again:
             decoder = BatchDecoder(shards, WINDOW, RULES.patterns.sorters)
             held = [
                 (
-                    Shard.restore(WINDOW, scorer, shard.snapshot(), detector=detector),
-                    Diagnosis.restore(RULES, WINDOW, diagnosis.snapshot(shards), shards),
+                    Shard.restore(WINDOW, scorer, windows, detector=detector),
+                    Diagnosis.restore(RULES, WINDOW, emotions, shards),
                 )
-                for shard, diagnosis in held
+                for windows, emotions in packed
             ]
         for which, sent in decoder(batch).chunks:
             chunk = pickle.loads(pickle.dumps(sent)) if number in again else sent  # noqa: S301  our own bytes

@@ -53,6 +53,13 @@ def test_times_beside_extremes_take_two_bytes() -> None:
     assert len(pack(None, {"times": times})) < 2 * len(times) + 100
 
 
+def test_what_is_mostly_the_lowest_takes_a_bit_for_each_of_those() -> None:
+    never = np.full((100, 100), -NEVER)
+    never[::10] = 1_767_225_600_000 + np.arange(100)
+    assert len(pack(None, {"never": never})) < never.size // 8 + 1_000 + 100
+    assert np.array_equal(back({"never": never})["never"], never)
+
+
 @given(st.lists(st.text(st.sampled_from("ab1-é"), max_size=20), min_size=1))
 def test_a_digest_is_that_of_the_id_alone(ids: list[str]) -> None:
     alone = [int(digests([name])[0]) for name in ids]

@@ -342,12 +342,33 @@ def test_what_waits_for_a_score_that_never_comes_is_freed_at_last() -> None:
     assert of.snapshot() == fresh.snapshot()
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_effects_of_one_tick_come_in_the_order_of_firing(restarts: bool) -> None:
+    """Not of deciding: what had to be approved stands behind what was fired meanwhile, after a restart as before."""
+    of = shard({"mode": "SEMI_AUTO"})
+    run(of, [felt(emotion("confusion", 0.7, ts=0)), felt(emotion("price_shock", ts=1)), approval(ID, 2)])
+    if restarts:
+        of = Interventions.restore(of.config, RULES, CONTENT, of.snapshot())
+    effects = run(of, [scored(BEFORE, 0.4), scored(AFTER, 0.5)])
+    assert [each.intervention for each in effects if isinstance(each, InterventionEffect)][1:] == ["help_chat"]
+
+
+def test_many_outcomes_of_one_intervention_are_known_across_a_restart() -> None:
+    of = shard()
+    outcomes = [outcome(ID, "shown", 1_000 + at, f"o{at}") for at in range(40)]
+    told = run(of, [FELT, *outcomes])[1:]
+    of = Interventions.restore(of.config, RULES, CONTENT, of.snapshot())
+    again = [outcome(ID, "shown", 5_000, f"o{at}") for at in range(40)]
+    assert run(of, again) == told
+    assert [each.id for each in told] == [f"{ID}/outcome/o{at}" for at in range(40)]
+
+
 def test_a_snapshot_of_another_release_or_number_of_shards_is_refused() -> None:
     of = shard()
     with pytest.raises(TerminalError, match=r"holds interventions in 2 shards, got window\.shards = 3"):
         Interventions.restore(of.config, RULES, CONTENT, of.snapshot(2), 3)
-    other = of.snapshot().replace(b"\xa7version\x01", b"\xa7version\x07")
-    with pytest.raises(TerminalError, match="version 7; this release reads 1"):
+    other = of.snapshot().replace(b"\xa7version\x02", b"\xa7version\x07")
+    with pytest.raises(TerminalError, match="version 7; this release reads 2"):
         Interventions.restore(of.config, RULES, CONTENT, other)
 
 

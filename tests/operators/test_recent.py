@@ -55,7 +55,7 @@ def test_what_is_out_of_time_takes_no_room() -> None:
     add(recent, 60_000, [(1, 59, "c")], 1)
     assert len(recent.packed()) == 2
     recent.drop(60_000, CONFIG)
-    assert [ids for *_, ids in recent.packed()] == [["c"]]
+    assert [ids.unpacked() for *_, ids in recent.packed()] == [["c"]]
     recent.drop(10**9, CONFIG)
     assert not recent.packed()
 
@@ -64,5 +64,5 @@ def test_a_snapshot_holds_no_ids_but_those_of_what_is_remembered() -> None:
     """The list of a whole batch is shared; most of its events are not watched."""
     recent = Recent()
     add(recent, 0, [(1, 0, "a"), (2, 0, "b")], 1)
-    assert [ids for *_, ids in recent.packed()] == [["a", "b"]]
+    assert [ids.unpacked() for *_, ids in recent.packed()] == [["a", "b"]]
     assert Recent.restored(recent.packed()).packed() == recent.packed()

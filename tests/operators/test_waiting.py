@@ -43,5 +43,7 @@ def test_what_is_closed_is_what_was_due_and_the_rest_waits(
         assert list(zip(closed.row.tolist(), closed.ts.tolist(), strict=True)) == due
         assert repeats == 0
         assert count.tolist() == [sum(row == of for of, _, _ in model) for row in range(ROWS)]
-    left, names = waiting.all()
+    left, texts = waiting.packed()
+    names = [texts.unpacked()[place] for place in left.name.tolist()]
     assert sorted(zip(left.row.tolist(), left.ts.tolist(), names, strict=True)) == sorted(model)
+    assert texts.number <= 2 * len(model)

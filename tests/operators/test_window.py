@@ -165,5 +165,5 @@ def test_another_number_of_shards_is_refused() -> None:
 def test_what_another_release_packed_is_refused_before_its_columns_are_read() -> None:
     scorer = Scorer(ScoreConfig())
     head = msgspec.msgpack.encode([{"version": 2, "shards": 1}, [("session.due", "<i8", [0])]])
-    with pytest.raises(TerminalError, match="sessions of version 2; this release reads 3"):
+    with pytest.raises(TerminalError, match="sessions of version 2; this release reads 4"):
         Shard.restore(WindowConfig(), scorer, struct.pack("<I", len(head)) + head)
