@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from operators.texts import TextColumn
 from schemas.batches import Int64s, UInt16s
 from schemas.inbound import AnyEvent, InterventionApproval, InterventionOutcome
 
@@ -86,7 +87,7 @@ class Chunk:
     topic: UInt16s
     offset: Int64s
     place: Int64s
-    event_ids: list[str]
+    event_ids: TextColumn
     payloads: list[bytes | None]
     watched: Watched = field(default_factory=lambda: Watched([], [], []))
     replies: list[Reply] = field(default_factory=list)
@@ -108,7 +109,7 @@ class Chunk:
             (self.partition, self.clock, self.topics, self.shard),
             _encode(self.sessions),
             columns,
-            _encode([self.event_ids[i] for i in places]),
+            _encode(self.event_ids.at(places)),
             np.fromiter(map(len, payloads), np.int32, len(payloads)),
             b"".join(payloads),
             self.watched,
@@ -138,7 +139,7 @@ def _unpickle(
         _decode(sessions),
         *columns,  # type: ignore[call-arg]  # as many as _COLUMNS names, which a list's type can't say
         np.arange(len(lengths)),
-        _decode(event_ids),
+        TextColumn(_decode(event_ids)),
         [payloads[start:end] for start, end in zip([0, *ends], ends, strict=False)],
         watched,
         replies,

@@ -17,6 +17,7 @@ from operators.emotions.patterns import OBSERVED, Sorter
 from operators.kinds import IS_FELT, IS_POLL, KIND, WINDOWED
 from operators.numbering import CACHE, SessionNumbers
 from operators.shards import shards_of
+from operators.texts import TextColumn
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.diagnosis import CONTROL, NO_CONTROLS, diagnose, read
 from schemas.inbound import (
@@ -32,7 +33,7 @@ Masks = Callable[[list[Any]], list[int]]
 """Tells the masks of events of one type."""
 
 _RUN = 4_096
-"""Records that are decoded together: their objects stay in the processor's cache until they are columns."""
+"""Records that are decoded together, a multiple of 128: their objects stay in the cache until they are columns."""
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""
 
@@ -113,13 +114,13 @@ class BatchDecoder:
         _RECEIVED.inc(len(batch))
         self._sessions.forget_if_full()
         letters = DeadLetters()
-        ids: list[str] = []
+        ids = TextColumn()
         aside = _Aside()
         runs: list[_Columns] = []
         known = 0
         for start in range(0, len(batch), _RUN):
             events, places = self._run(batch, start, letters)
-            ids += _by_place(events, places, start, min(_RUN, len(batch) - start))
+            ids.extend(_by_place(events, places, start, min(_RUN, len(batch) - start)))
             runs.append(self._columns(events, places, aside, known))
             known += len(runs[-1].place)
         times = self._times(batch)
@@ -247,7 +248,7 @@ class BatchDecoder:
         return _Times(running, clock, self._is_news(batch.partition, clock))
 
     def _split(
-        self, batch: RawBatch, columns: _Columns, ids: list[str], times: _Times, aside: _Aside
+        self, batch: RawBatch, columns: _Columns, ids: TextColumn, times: _Times, aside: _Aside
     ) -> Iterator[tuple[int, Chunk]]:
         """Yield a chunk for every shard that has events or replies, or that has to learn of stream time."""
         shard = self._sessions.shards(columns.number)

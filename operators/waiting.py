@@ -10,7 +10,7 @@ import numpy.typing as npt
 from operators.columns import Column, Flags, Int64s, first_of_runs, sort_by
 from operators.config import NEVER
 from operators.kinds import ORDER_MATTERS
-from operators.texts import Texts
+from operators.texts import TextColumn, Texts
 
 _MANY = 8
 """Blocks beyond which they are joined into one before a closing."""
@@ -59,34 +59,39 @@ _EMPTY: dict[str, npt.NDArray[Any]] = {
 
 
 class Names:
-    """The event ids of what waits, by number: lists as they came with their batches, kept while one of them is needed.
+    """The event ids of what waits, by number: columns as they came with their batches, kept while one is needed.
 
-    Ids are looked at only where times are equal, so a column of numbers goes through the sorting in their place. Each
-    list is packed as it comes: a snapshot that looks at ids of seconds ago waits for memory at each one.
+    Ids are looked at only where times are equal, so a column of numbers goes through the sorting in their place.
     """
 
     def __init__(self) -> None:
         self._bases: list[int] = []
-        self._lists: list[list[str]] = []
-        self._packed: list[Texts] = []
+        self._columns: list[TextColumn] = []
         self._needed: list[int] = []
         self._next = 0
 
-    def add(self, ids: list[str], needed: int) -> int:
-        """Keep a list of which ``needed`` ids are; return the number of its first."""
+    def add(self, ids: TextColumn, needed: int) -> int:
+        """Keep a column of which ``needed`` ids are; return the number of its first."""
         base = self._next
         self._next += max(1, len(ids))
         self._bases.append(base)
-        self._lists.append(ids)
-        self._packed.append(Texts.of(ids))
+        self._columns.append(ids)
         self._needed.append(needed)
         return base
 
     def get(self, numbers: Int64s) -> list[str]:
         """Return the ids with these numbers."""
-        which = np.searchsorted(self._bases, numbers, side="right") - 1
-        places = numbers - np.array(self._bases, np.int64)[which] if len(numbers) else numbers
-        return [self._lists[i][place] for i, place in zip(which.tolist(), places.tolist(), strict=True)]
+        order = numbers.argsort(kind="stable")
+        ascending = numbers[order]
+        bases = [*self._bases, self._next]
+        ends = np.searchsorted(ascending, bases).tolist()
+        out = [""] * len(numbers)
+        for ids, base, begin, end in zip(self._columns, bases, ends, ends[1:], strict=False):
+            if begin < end:
+                found = ids.at((ascending[begin:end] - base).tolist())
+                for at, text in zip(order[begin:end].tolist(), found, strict=True):
+                    out[at] = text
+        return out
 
     def drop(self, numbers: Int64s) -> None:
         """Say that these are needed no more."""
@@ -98,24 +103,26 @@ class Names:
         left = (np.array(self._needed) - np.diff(ends)).tolist()
         stay = [i for i, needed in enumerate(left) if needed]
         self._bases = [self._bases[i] for i in stay]
-        self._lists = [self._lists[i] for i in stay]
-        self._packed = [self._packed[i] for i in stay]
+        self._columns = [self._columns[i] for i in stay]
         self._needed = [left[i] for i in stay]
 
     def packed(self, numbers: Int64s) -> tuple[Int64s, Texts]:
-        """Return the places of numbers, all that are needed, among ids, and those; of lists hardly needed only they."""
-        bases, needed, parts = np.array(self._bases), np.array(self._needed), self._packed.copy()
+        """Return the places of numbers, all that are needed, among ids, and those; of columns hardly used only they."""
+        bases, needed = np.array(self._bases), np.array(self._needed)
         which = np.searchsorted(bases, numbers, side="right") - 1
         places = numbers - bases[which]
-        few = needed * 2 < [part.number for part in parts]
-        if few.any():
+        few = needed * 2 < [len(ids) for ids in self._columns]
+        used = np.sort(numbers[few[which]])
+        begins = np.searchsorted(used, bases)
+        if len(used):
             mine = few[which].nonzero()[0]
-            used = np.sort(numbers[mine])
-            begins = np.searchsorted(used, bases)
             places[mine] = np.searchsorted(used, numbers[mine]) - begins[which[mine]]
-            for i in few.nonzero()[0].tolist():
-                own = used[begins[i] : begins[i] + needed[i]] - bases[i]
-                parts[i] = Texts.of([self._lists[i][place] for place in own.tolist()])
+        parts = [
+            Texts.of(ids.at((used[begin : begin + count] - base).tolist())) if is_few else ids.packed()
+            for ids, base, begin, count, is_few in zip(
+                self._columns, self._bases, begins.tolist(), self._needed, few.tolist(), strict=True
+            )
+        ]
         counts = np.array([part.number for part in parts])
         return places + (np.cumsum(counts) - counts)[which], Texts.joined(parts)
 
@@ -127,13 +134,10 @@ class Waiting:
         self._blocks: list[tuple[int, Events]] = []
         self._names = Names()
 
-    def add(self, events: Events, ids: list[str]) -> None:
+    def add(self, events: Events, ids: TextColumn) -> None:
         """Take accepted events in; their ``name`` is the place of their id in ``ids``."""
-        places = events.name
-        if len(places) < len(ids):  # the others' ids are not kept for theirs
-            ids, places = [ids[place] for place in places.tolist()], np.arange(len(places))
         base = self._names.add(ids, len(events))
-        self._add(replace(events, name=places + base))
+        self._add(replace(events, name=events.name + base))
 
     def _add(self, events: Events) -> None:
         self._blocks.append((int(events.ts.min()), events))

@@ -19,7 +19,7 @@ from operators.rows import NO_START, Sessions, Users
 from operators.settle import Closed, settle
 from operators.snapshot import check
 from operators.span import Span
-from operators.texts import Texts
+from operators.texts import TextColumn, Texts
 from operators.waiting import Events, Waiting, as_columns
 from operators.watch import NOBODY, Watch
 
@@ -254,7 +254,7 @@ class Shard:
         shard._clocks = {int(partition): clock for partition, clock in meta["clocks"].items()}
         if len(columns["event.row"]):
             plain = {name[6:]: column for name, column in columns.items() if name.startswith("event.")}
-            shard._waiting.add(Events(**plain), Texts(*meta["event_ids"]).unpacked())
+            shard._waiting.add(Events(**plain), TextColumn(Texts(*meta["event_ids"]).unpacked()))
         return shard
 
     def _restore_watch(self, columns: dict[str, Column], kind: str | None) -> None:

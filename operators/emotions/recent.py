@@ -52,14 +52,14 @@ class Recent:
     def __init__(self) -> None:
         self._spans: dict[int, _Span] = {}
 
-    def add(self, clock: int, keys: UInt64s, ts: Int64s, ids: list[str], places: Int64s) -> None:
-        """Remember events that were taken when stream time was ``clock`` (ms), with the places of their ids."""
+    def add(self, clock: int, keys: UInt64s, ts: Int64s, ids: list[str]) -> None:
+        """Remember events that were taken when stream time was ``clock`` (ms)."""
         if not len(keys):
             return
         span = self._spans.setdefault(clock // PANE_MS, _Span())
         for at in range(0, len(keys), _MOST):
             part = slice(at, at + _MOST)
-            span.add(keys[part], ts[part], Texts.of([ids[place] for place in places[part].tolist()]))
+            span.add(keys[part], ts[part], Texts.of(ids[part]))
 
     def holds(self, key: int, ts: int, event_id: str) -> bool:
         """Tell whether this event of a visitor came before."""
@@ -91,5 +91,5 @@ class Recent:
         recent = cls()
         for number, held, ids in packed:
             _, columns = unpack(held)
-            recent.add(number * PANE_MS, columns["key"], columns["ts"], ids.unpacked(), np.arange(ids.number))
+            recent.add(number * PANE_MS, columns["key"], columns["ts"], ids.unpacked())
         return recent

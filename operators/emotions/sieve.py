@@ -175,7 +175,7 @@ class Sieve:
                 seen.add(mark)
         kept = np.setdiff1d(at, again) if again else at
         kept_at = place[kept]
-        recent.add(chunk.clock, key[kept], chunk.ts[kept_at], chunk.event_ids, chunk.place[kept_at])
+        recent.add(chunk.clock, key[kept], chunk.ts[kept_at], [events[i].event_id for i in item[kept].tolist()])
         return np.setdiff1d(np.arange(len(item)), again) if again else None
 
     def _turn(self, watched: _Watched) -> None:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.presence import LONG_AGO
+from operators.texts import TextColumn
 from operators.waiting import Events, Waiting
 
 ROWS = 4
@@ -14,12 +15,16 @@ HORIZONS = st.lists(st.one_of(st.none(), st.integers(0, 70)), min_size=ROWS, max
 """Up to where each row is closed; None: not now."""
 
 
-def block(events: list[tuple[int, int]]) -> Events:
-    """Return chat messages of one user, named by their places."""
+OTHERS = 200
+"""Ids of a batch that are not of this shard and stand before its own, in some batches."""
+
+
+def block(events: list[tuple[int, int]], first: int) -> Events:
+    """Return chat messages of one user, named by their places from ``first`` on."""
     rows, times = zip(*events, strict=True)
     n = len(events)
     nobody = np.zeros(n, np.uint64)
-    return Events(np.array(rows), nobody, nobody, np.zeros(n, np.uint8), np.array(times), np.arange(n))
+    return Events(np.array(rows), nobody, nobody, np.zeros(n, np.uint8), np.array(times), np.arange(first, first + n))
 
 
 @given(st.lists(st.tuples(st.lists(SMALL, max_size=14), HORIZONS), min_size=1, max_size=6))
@@ -34,7 +39,8 @@ def test_what_is_closed_is_what_was_due_and_the_rest_waits(
             ids = [f"e{added + i}" for i in range(len(events))]
             added += len(ids)
             model += [(row, ts, name) for (row, ts), name in zip(events, ids, strict=True)]
-            waiting.add(block(events), ids)
+            others = ["not ours"] * (OTHERS if added % 2 else 0)
+            waiting.add(block(events, len(others)), TextColumn(others + ids))
             np.add.at(count, [row for row, _ in events], 1)
         until = np.array([LONG_AGO if horizon is None else horizon for horizon in horizons])
         closed, repeats = waiting.close(until, count)
