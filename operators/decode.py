@@ -32,7 +32,7 @@ from schemas.inbound import (
 Masks = Callable[[list[Any]], list[int]]
 """Tells the masks of events of one type."""
 
-_RUN = 4_096
+_RUN = 1_024
 """Records that are decoded together, a multiple of 128: their objects stay in the cache until they are columns."""
 _SMALL_RUN = 128
 """Records that are tried together when a run has a bad one; only a small run with a bad one is decoded one by one."""
