@@ -48,6 +48,9 @@ class Visitors(Columns):
     it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``). ``visitor`` is what the matcher keeps,
     None as long as it has seen nothing; ``waits``: some rule waits there; ``begun``: one of the lasting rules is on its
     way.
+
+    ``restless`` are the rows, by key, of those who wait or of whom a silence has begun; ``unquiet`` how many there are
+    of each session (row). No silence runs out before ``next_due``.
     """
 
     key: UInt64s
@@ -90,15 +93,13 @@ class Visitors(Columns):
         self.LAYOUT = layout  # type: ignore[misc]  # how wide they are depends on the rules
         super().__init__(16)
         self.row_by_key: dict[int, int] = {}
+        self.restless: dict[int, int] = {}
+        self.unquiet: dict[int, int] = {}
+        self.next_due = 0
         self.idle = Idle(nobody(layout))
         self._lasting = roles.lasting
         self._used = 0
         self._free: list[int] = []
-
-    def find(self, keys: list[int]) -> Int64s:
-        """Return the rows of visitors, -1 where one is not known."""
-        get = self.row_by_key.get
-        return np.array([get(key, -1) for key in keys], np.int64)
 
     def add(self, keys: UInt64s, session: Int64s, user: UInt64s) -> Int64s:
         """Take a fresh row for each visitor."""
@@ -117,6 +118,8 @@ class Visitors(Columns):
         for row, key in zip(rows.tolist(), self.key[rows].tolist(), strict=True):
             if self.row_by_key.get(key) == row:  # else he has come again, in the next session of the name
                 del self.row_by_key[key]
+            if self.restless.get(key) == row:
+                self._calm(row, key)
         for name, (_, _, fresh) in self.LAYOUT.items():
             getattr(self, name)[rows] = fresh
         self._free += rows.tolist()
@@ -124,8 +127,9 @@ class Visitors(Columns):
     def wake(self, rows: Int64s) -> None:
         """Give fresh rows what was kept of their visitors while those did nothing."""
         found, kept = self.idle.take(self.key[rows])
-        for name, column in kept.items():
-            getattr(self, name)[rows[found]] = column
+        if len(found):
+            for name, column in kept.items():
+                getattr(self, name)[rows[found]] = column
 
     def lay_by(self, rows: Int64s) -> None:
         """Give back the rows of visitors of whom nothing is on its way, and keep what matters all the same."""
@@ -146,6 +150,7 @@ class Visitors(Columns):
         for name, column in columns.items():
             getattr(self, name)[: len(rows)] = column
         self.row_by_key = dict(zip(columns["key"].tolist(), range(len(rows)), strict=True))
+        self.restless = {key: self.row_by_key[key] for key in self.restless}
         self._used, self._free = len(rows), []
 
     def of_sessions(self, sessions: Int64s) -> Int64s:
@@ -157,8 +162,44 @@ class Visitors(Columns):
 
     def note(self, row: int, visitor: Visitor) -> None:
         """Note what of a visitor the columns have to know."""
-        self.waits[row] = bool(visitor.waits)
         self.begun[row] = bool(visitor.marks) and not self._lasting.isdisjoint(visitor.marks)
+        waits = bool(visitor.waits)
+        if waits != self.waits.item(row):
+            self.waits[row] = waits
+            self.settle(row)
+
+    def wait(self, row: int) -> None:
+        """Let a visitor be one of those who wait, until he is noted anew."""
+        self.waits[row] = True
+        self.settle(row)
+
+    def arm(self, row: int, which: int, due: int, began: Began | None) -> None:
+        """Let a visitor's silence run out at ``due`` (ms), or end it (``NEVER``)."""
+        changes = (due < NEVER) != (self.due.item(row, which) < NEVER)
+        self.due[row, which], self.armed[row, which] = due, began
+        self.next_due = min(self.next_due, due)
+        if changes:
+            self.settle(row)
+
+    def settle(self, row: int) -> None:
+        """Note whether a visitor is restless."""
+        key = self.key.item(row)
+        known = self.restless.get(key)
+        if not self.waits.item(row) and min(self.due[row].tolist(), default=NEVER) == NEVER:
+            if known == row:
+                self._calm(row, key)
+        elif known is None or self.row_by_key.get(key) == row:  # else he has come again, in the next session
+            self.restless[key] = row
+            if known is None:
+                session = self.session.item(row)
+                self.unquiet[session] = self.unquiet.get(session, 0) + 1
+
+    def _calm(self, row: int, key: int) -> None:
+        del self.restless[key]
+        session = self.session.item(row)
+        self.unquiet[session] -= 1
+        if not self.unquiet[session]:
+            del self.unquiet[session]
 
     def packed(self, sessions: Int64s) -> Kept:
         """Return what a snapshot keeps of all visitors; sessions (rows, ascending) are named by their place."""
@@ -184,6 +225,8 @@ class Visitors(Columns):
             for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
                 for place, which, mark in entries:
                     column[rows[place], which] = mark
+        for row in np.flatnonzero((self.due < NEVER).any(axis=1)).tolist():
+            self.settle(row)
         self.idle.restore(kept.idle, sessions, same_rules=same_rules)
         met = []
         for row, visitor in zip(rows.tolist(), kept.visitors, strict=True):
