@@ -154,7 +154,7 @@ class Diagnosis:
     def _look(self, course: Course, let: Pass) -> None:
         """Look at an event that was let through."""
         chunk, at = course.chunk, let.place
-        session = int(chunk.session[at])
+        session = chunk.session.item(at)
         key = chunk.sessions[session]
         watched = None if let.item < 0 else chunk.watched.events[let.item]
         visitor = self._table.visitor[let.row]
@@ -169,7 +169,7 @@ class Diagnosis:
         if let.between:
             visitor.place, visitor.before = let.between
         if watched is None or let.mask == OBSERVED:
-            self._matcher.hear(visitor, int(chunk.ts[at]))
+            self._matcher.hear(visitor, chunk.ts.item(at))
             if watched is not None:
                 self._tell(course, key, Place(at, AT_EVENT), observed(watched))
         elif shown := self._matcher.feed(visitor, watched, let.mask, course.starts[session], let.asked, let.owed):
@@ -178,14 +178,14 @@ class Diagnosis:
         self._wait(course.stream, key, visitor, let.row)
 
     def _meet(self, row: int, user_id: str) -> Visitor:
-        visitor: Visitor = Visitor(user_id, int(self._table.user[row]), settled=bool(self._table.settled[row]))
+        visitor: Visitor = Visitor(user_id, self._table.user.item(row), settled=self._table.settled.item(row))
         self._table.visitor[row] = visitor
         return visitor
 
     def _due(self, course: Course, key: str, visitor: Visitor, at: int) -> None:
         """Tell what has failed to follow by the time of an event."""
         chunk = course.chunk
-        until = max(int(chunk.stream_time[at]) - self._config.stream_delay_ms, int(chunk.ts[at]) - 1)
+        until = max(chunk.stream_time.item(at) - self._config.stream_delay_ms, chunk.ts.item(at) - 1)
         if until >= visitor.due:
             self._wake(course, key, visitor, until, course.starts[int(chunk.session[at])], at)
 

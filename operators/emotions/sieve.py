@@ -5,8 +5,9 @@ for; of the others those alone are looked at whose visitor waits, or of whom a s
 What is let through carries what the matcher has missed and needs.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
-from itertools import count, repeat
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ class _Sifting:
     (None: all). Of the watched ``rows`` are the visitors', -1 where one does not count, and ``roles`` what each is.
     ``restless`` are rows by name, of those who wait, may wait, or of whom a silence has begun. Events are let through
     ``passes``, by place; ``between`` are the pages between which some return, ``arming`` by silence the events that
-    begin it, ``item_at`` the numbers of the watched.
+    begin it.
     """
 
     batch: Batch
@@ -83,7 +84,6 @@ class _Sifting:
     passes: dict[int, Pass] = field(default_factory=dict)
     between: dict[int, tuple[int, int]] = field(default_factory=dict)
     arming: list[dict[int, Any]] = field(default_factory=list)
-    item_at: dict[int, int] = field(default_factory=dict)
 
 
 class _Numbers(dict[Any, int]):
@@ -125,7 +125,6 @@ class Sieve:
             self._drop_repeats(under_way, at, recent)
             self._go_through(under_way, known)
         if under_way.restless:
-            under_way.item_at = dict(zip(watched.at, count()))
             self._disturb(under_way)
         return sorted(under_way.passes.values()), under_way.later
 
@@ -288,36 +287,41 @@ class Sieve:
         """Let an event through, with one more silence that ended too late with it."""
         let = under_way.passes.get(place)
         if let is None:
-            item = under_way.item_at.get(place, -1)
-            mask = under_way.roles[item].mask if item >= 0 else 0
+            watched = under_way.batch.chunk.watched.at
+            item = bisect_left(watched, place)
+            item, mask = (item, under_way.roles[item].mask) if watched[item : item + 1] == [place] else (-1, 0)
             let = Pass(place, item, row, mask, between=under_way.between.get(place))
         under_way.passes[place] = let._replace(ran_out=(*let.ran_out, *ran_out))
 
     def _fall_silent(self, under_way: _Sifting, which: int, places: list[int], rows: Int64s) -> None:
         """Begin and end a silence at events; let those through that ended it too late."""
         chunk, table, for_ms = under_way.batch.chunk, self._table, self._roles.silences[which].for_ms
-        arming = under_way.arming[which]
-        due = table.due[rows, which]
-        begun = (due < NEVER).nonzero()[0]
-        due_of: dict[int, int] = dict(zip(rows[begun].tolist(), due[begun].tolist(), strict=True))
-        newly: dict[int, Began | None] = {}
+        arming, delay_ms = under_way.arming[which], self._config.stream_delay_ms
+        known = table.due[rows, which]
+        begun = (known < NEVER).nonzero()[0]
+        due_of: dict[int, int] = dict(zip(rows[begun].tolist(), known[begun].tolist(), strict=True))
+        before = {*due_of}
+        since: dict[int, Any] = {}
         for place, row in zip(places, rows.tolist(), strict=True):
-            if row not in due_of and place not in arming:
+            due = due_of.get(row)
+            if due is None and place not in arming:
                 continue
-            ts, until = chunk.ts.item(place), due_of.get(row, NEVER)
-            reached = min(max(chunk.stream_time.item(place) - self._config.stream_delay_ms, ts - 1), NEVER - 1)
-            if reached >= until:
-                began = newly.get(row) or table.armed[row, which]
-                self._let(under_way, place, row, ((which, began),))
-            elif until < NEVER and ts < until - for_ms:
-                continue  # it happened before the silence began, and only came later
-            if place in arming:
-                due_of[row], newly[row] = ts + for_ms, _began(arming[place])
-            else:
-                newly[row] = None
+            ts = chunk.ts.item(place)
+            if due is not None:
+                if ts > due or chunk.stream_time.item(place) >= due + delay_ms:
+                    began = _began(since[row]) if row in since else table.armed[row, which]
+                    self._let(under_way, place, row, ((which, began),))
+                elif ts < due - for_ms:
+                    continue  # it happened before the silence began, and only came later
                 del due_of[row]
-        for row, since in newly.items():
-            table.arm(row, which, due_of.get(row, NEVER), since)
+            since[row] = arming.get(place)
+            if place in arming:
+                due_of[row] = ts + for_ms
+        for row, event in since.items():
+            if event is not None:
+                table.arm(row, which, due_of[row], _began(event))
+            elif row in before:
+                table.arm(row, which, NEVER, None)
 
 
 def _began(event: Any) -> Began:

@@ -127,9 +127,8 @@ class Visitors(Columns):
     def wake(self, rows: Int64s) -> None:
         """Give fresh rows what was kept of their visitors while those did nothing."""
         found, kept = self.idle.take(self.key[rows])
-        if len(found):
-            for name, column in kept.items():
-                getattr(self, name)[rows[found]] = column
+        for name, column in kept.items():
+            getattr(self, name)[rows[found]] = column
 
     def lay_by(self, rows: Int64s) -> None:
         """Give back the rows of visitors of whom nothing is on its way, and keep what matters all the same."""

@@ -50,7 +50,7 @@ class Wanted:
                         yield from self._answer(key, self.kept[key])
                 if key in waiting and begin < end:
                     self._keep(key, ticks[begin:end], scores[begin:end])
-        if not self._newly.isdisjoint(self.kept):  # what was wanted before was answered when it was kept
+        if any(key in self.kept for key in self._newly):  # what was wanted before was answered when it was kept
             for key in [key for key in self.kept if key in self._newly]:
                 yield from self._answer(key, self.kept[key])
         self._newly.clear()
