@@ -27,7 +27,7 @@ from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Cue, CueBatch, Felt, tenant_of
 from operators.interventions.shard import Interventions
-from operators.shards import shards_of
+from operators.numbering import ShardNumbers
 from operators.window import Shard
 from schemas.batches import RawBatch, Records
 
@@ -232,6 +232,7 @@ class _DiagnosisLogic(StatefulBatchLogic[Noticed, Records | tuple[int, CueBatch]
     def __init__(self, diagnosis: Diagnosis, config: ConductorConfig) -> None:
         self._diagnosis = diagnosis
         self._config = config
+        self._shard_of = ShardNumbers(config.shards)
         self._told: dict[int, int] = {}
 
     def on_batch(self, values: list[Noticed]) -> tuple[Iterable[Records | tuple[int, CueBatch]], bool]:
@@ -246,8 +247,8 @@ class _DiagnosisLogic(StatefulBatchLogic[Noticed, Records | tuple[int, CueBatch]
         """Yield cues by shard of tenants; whenever stream time passes a tick every one learns of it."""
         shards = self._config.shards
         of_shard: dict[int, list[Cue]] = {}
-        for cue, shard in zip(cues, shards_of([tenant_of(cue) for cue in cues], shards).tolist(), strict=True):
-            of_shard.setdefault(shard, []).append(cue)
+        for cue in cues:
+            of_shard.setdefault(self._shard_of[tenant_of(cue)], []).append(cue)
         tick = (chunk.clock - self._config.window.stream_delay_ms) // PANE_MS
         everyone = self._told.get(chunk.partition) != tick
         self._told[chunk.partition] = tick

@@ -105,17 +105,6 @@ def first_of_runs(*keys: Column) -> Flags:
     return first
 
 
-def last_of_runs(first: Flags) -> Flags:
-    """Return True at the last element of each run, of which ``first`` tells the first.
-
-    >>> last_of_runs(np.array([True, False, True])).tolist()
-    [False, True, True]
-    """
-    last = np.ones(len(first), np.bool_)
-    last[:-1] = first[1:]
-    return last
-
-
 def one_before(column: Column) -> Column:
     """Return for each element the one before; before the first, the last (as ``np.roll``, for columns that are short).
 

@@ -69,3 +69,17 @@ class _Tenant(dict[str, int]):
         number = self[session] = len(self._keys)
         self._keys.append(self._prefix + session)
         return number
+
+
+class ShardNumbers(dict[str, int]):
+    """The shard of each key that was asked for; how many are remembered is bounded."""
+
+    def __init__(self, shards: int) -> None:
+        super().__init__()
+        self._shards = shards
+
+    def __missing__(self, key: str) -> int:
+        if len(self) >= CACHE:
+            self.clear()
+        shard = self[key] = int(shards_of([key], self._shards)[0])
+        return shard

@@ -7,7 +7,7 @@ first wakes the waits that it makes due, and what a tick told stands before the 
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from operators.emotions.patterns import OBSERVED
 from operators.emotions.recent import Recent
 from operators.emotions.records import emotion, observed
 from operators.emotions.rules import Rules
-from operators.emotions.sessions import Boundary, Sessions, Turn
+from operators.emotions.sessions import Boundary, Sessions, Turn, accepted
 from operators.emotions.sieve import Batch, Pass, Sieve
 from operators.emotions.state import SNAPSHOTS, Remembered
 from operators.emotions.sweep import sweep
@@ -35,6 +35,7 @@ from schemas.inbound import MAX_TS, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
 
 _SWEEP_MS = 60_000
+_FIRST: Final = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +96,24 @@ class Diagnosis:
         stream.recent.drop(stream.clock, self._config)
         return course.in_order()
 
-    def _events(self, course: Course, accepted: Flags | None) -> None:
+    def _events(self, course: Course, taken: Flags | None) -> None:
         """Go through what has to be looked at one by one, in order."""
-        chunk = course.chunk
-        flags = np.ones(len(chunk), np.bool_) if accepted is None else accepted.copy()
+        chunk, sessions = course.chunk, self._sessions
         if course.stream.ended:
             # What is of a session that is over already, and was only late in coming.
             over = [course.stream.ended.get(key, NEVER_ENDED)[1] for key in chunk.sessions]
-            flags &= chunk.ts > np.array(over, np.int64)[chunk.session]
-        places = np.flatnonzero(flags)
-        rows = self._sessions.rows(chunk, places)
-        boundaries, stray = self._sessions.boundaries(chunk, places, rows, self._config)
-        flags[stray] = False
-        course.begin(self._sessions.start[rows].tolist())
-        passes = self._sift(course, np.flatnonzero(flags), boundaries, rows)
+            in_time = chunk.ts > np.array(over, np.int64)[chunk.session]
+            taken = in_time if taken is None else taken & in_time
+        events = accepted(chunk, taken)
+        rows = sessions.rows(chunk.sessions, events)
+        boundaries, stray = sessions.boundaries(events, rows, self._config)
+        if stray:
+            taken = np.ones(len(chunk), np.bool_) if taken is None else taken.copy()
+            taken[stray] = False
+        course.begin(sessions.start[rows].tolist())
+        keys = sessions.keys_of(rows, chunk.session, chunk.user)
+        batch = Batch(chunk, taken, keys, rows, sessions.segments(chunk, boundaries))
+        passes, course.later = self._sieve.sift(batch, course.stream.recent)
         others = self._others(chunk, boundaries)
         others.reverse()
         for let in passes:
@@ -117,20 +122,12 @@ class Diagnosis:
             self._look(course, let)
         while others:
             self._other(course, others.pop(), boundaries, rows)
-        self._sessions.took(chunk, places, rows)
-        if len(places):
-            idle_at = int(chunk.ts[places].min()) + self._config.session_timeout_ms
+        if len(events.ts):
+            sessions.took(chunk.partition, events, rows)
+            idle_at = int(events.ts.min()) + self._config.session_timeout_ms
             course.stream.idle_at = min(course.stream.idle_at, idle_at)
-        self._sessions.remove(np.array([self._sessions.row_by_key[key] for key in course.gone], np.int64))
-
-    def _sift(self, course: Course, places: Int64s, boundaries: list[Boundary], rows: Int64s) -> list[Pass]:
-        """Return the events that have to be looked at, in order."""
-        chunk = course.chunk
-        session = rows[chunk.session[places]]
-        keys = self._sessions.keys_of(session, chunk.user[places])
-        batch = Batch(chunk, places, keys, session, self._sessions.segments(chunk, places, boundaries))
-        passes, course.later = self._sieve.sift(batch, course.stream.recent) if len(places) else ([], {})
-        return passes
+        if course.gone:
+            sessions.remove(np.array([sessions.row_by_key[key] for key in course.gone], np.int64))
 
     def _others(self, chunk: Chunk, boundaries: list[Boundary]) -> list[_Step]:
         """Return what is to be looked at beside events, in order."""
@@ -157,7 +154,7 @@ class Diagnosis:
     def _look(self, course: Course, let: Pass) -> None:
         """Look at an event that was let through."""
         chunk, at = course.chunk, let.place
-        session = int(chunk.session[at])
+        session = chunk.session.item(at)
         key = chunk.sessions[session]
         watched = None if let.item < 0 else chunk.watched.events[let.item]
         visitor = self._table.visitor[let.row]
@@ -172,7 +169,7 @@ class Diagnosis:
         if let.between:
             visitor.place, visitor.before = let.between
         if watched is None or let.mask == OBSERVED:
-            self._matcher.hear(visitor, int(chunk.ts[at]))
+            self._matcher.hear(visitor, chunk.ts.item(at))
             if watched is not None:
                 self._tell(course, key, Place(at, AT_EVENT), observed(watched))
         elif shown := self._matcher.feed(visitor, watched, let.mask, course.starts[session], let.asked, let.owed):
@@ -181,14 +178,14 @@ class Diagnosis:
         self._wait(course.stream, key, visitor, let.row)
 
     def _meet(self, row: int, user_id: str) -> Visitor:
-        visitor: Visitor = Visitor(user_id, int(self._table.user[row]), settled=bool(self._table.settled[row]))
+        visitor: Visitor = Visitor(user_id, self._table.user.item(row), settled=self._table.settled.item(row))
         self._table.visitor[row] = visitor
         return visitor
 
     def _due(self, course: Course, key: str, visitor: Visitor, at: int) -> None:
         """Tell what has failed to follow by the time of an event."""
         chunk = course.chunk
-        until = max(int(chunk.stream_time[at]) - self._config.stream_delay_ms, int(chunk.ts[at]) - 1)
+        until = max(chunk.stream_time.item(at) - self._config.stream_delay_ms, chunk.ts.item(at) - 1)
         if until >= visitor.due:
             self._wake(course, key, visitor, until, course.starts[int(chunk.session[at])], at)
 
@@ -222,7 +219,7 @@ class Diagnosis:
             began = table.armed[row, silence]
             visitor = table.visitor[row] or self._meet(row, began.user_id)
             self._matcher.begin(visitor, self._matcher.roles.silences[silence], began)
-            table.due[row, silence], table.armed[row, silence] = NEVER, None
+            table.arm(row, silence, NEVER, None)
         return list(dict.fromkeys(rows[found].tolist()))
 
     def _wake(self, course: Course, key: str, visitor: Visitor, until: int, start: int, at: int | None = None) -> None:
@@ -234,16 +231,18 @@ class Diagnosis:
 
     def _ring(self, course: Course, reached: int) -> None:
         sessions, table, stream = self._sessions, self._table, course.stream
-        rows = np.flatnonzero((table.due <= min(reached, NEVER - 1)).any(axis=1))
-        if len(rows):
+        if reached >= table.next_due:
+            rows = np.flatnonzero((table.due <= min(reached, NEVER - 1)).any(axis=1))
             rows = rows[sessions.partition[table.session[rows]] == course.chunk.partition]
             for row in self._wait_out(rows, reached):
                 self._wait(stream, sessions.keys[table.session[row]], table.visitor[row], row)
+            table.next_due = int(table.due.min(initial=NEVER))
         for alarm in list(stream.alarms.ring(reached)):
             session = sessions.row_by_key.get(alarm.key)
             if session is None:
                 continue
-            found = table.row_by_key.get(int(sessions.keys_of(session, np.uint64(alarm.digest))))
+            (key,) = sessions.keys_of(np.array([session]), _FIRST, np.array([alarm.digest], np.uint64)).tolist()
+            found = table.row_by_key.get(key)
             visitor = None if found is None else table.visitor[found]
             if visitor is not None and found is not None:
                 self._wake(course, alarm.key, visitor, reached, int(sessions.start[session]))
@@ -316,20 +315,16 @@ class Diagnosis:
             course.want(place, key, anomaly.ts, anomaly.ts)
             for tick in stream.wanted.over(key, stream.ended.get(key, NEVER_ENDED)[1]):
                 course.scored(place, key, tick, None, first=True)
-        for key, tick, score in stream.wanted.take(noticed.closed, self._waiting()):
+        waiting = {self._sessions.keys[session] for session in self._table.unquiet}
+        for key, tick, score in stream.wanted.take(noticed.closed, waiting):
             course.scored(self._tick_place(course, noticed.accepted, key, tick), key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):
             place = self._tick_place(course, noticed.accepted, key, tick)
             course.scored(place, key, tick, 0.0 if self._lived(stream, key, tick) else None, first=True)
-        stream.ended = {
-            key: (start, ended) for key, (start, ended) in stream.ended.items() if ended > reached - PANE_MS
-        }
-
-    def _waiting(self) -> set[str]:
-        """Return the sessions in which somebody waits for something that fails to follow."""
-        table = self._table
-        rows = np.flatnonzero(table.waits | (table.due < NEVER).any(axis=1))
-        return {self._sessions.keys[session] for session in set(table.session[rows].tolist())}
+        if stream.ended:
+            stream.ended = {
+                key: (start, ended) for key, (start, ended) in stream.ended.items() if ended > reached - PANE_MS
+            }
 
     def _lived(self, stream: Stream, key: str, tick: int) -> bool:
         """Return whether a session lived at a tick that was not closed for it, because nothing went on."""

@@ -44,8 +44,11 @@ class Idle:
         known = self._columns["key"]
         if not len(known):
             return np.zeros(0, np.int64), {}
-        at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-        found = np.flatnonzero((known[at] == keys) & (self._columns["session"][at] != _GONE))
+        at = np.minimum(known.searchsorted(keys), len(known) - 1)
+        same = known[at] == keys
+        if not same.any():
+            return np.zeros(0, np.int64), {}
+        found = np.flatnonzero(same & (self._columns["session"][at] != _GONE))
         at = at[found]
         self._leave(at)
         return found, {name: self._columns[name][at] for name in LASTING}

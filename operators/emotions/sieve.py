@@ -1,31 +1,32 @@
-"""The sieve: follows all visitors of a chunk in columns, and lets only those events through that the matcher must see.
+"""The sieve: follows the visitors of a chunk, and lets only those events through that the matcher must see.
 
-Within a chunk an event depends on its visitor's event before alone: sorted by visitor, that is its neighbour, and for
-each visitor's first what was kept of him. What is let through carries what the matcher has missed and needs.
+What is known of a visitor stands in the columns of the table. Gone through one by one are the events that rules ask
+for; of the others those alone are looked at whose visitor waits, or of whom a silence has begun, and that in columns.
+What is let through carries what the matcher has missed and needs.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from operators.chunk import Chunk
-from operators.columns import Flags, Int64s, first_of_runs, group_by, last_of_runs, last_where, one_before, ranges
+from operators.columns import Flags, Int64s
 from operators.config import NEVER, WindowConfig
 from operators.digests import digests
 from operators.emotions.marks import Began, mark_of
 from operators.emotions.patterns import path_of
 from operators.emotions.recent import Recent, UInt64s
-from operators.emotions.roles import Roles, objects
+from operators.emotions.roles import Role, Roles, Turning
 from operators.emotions.table import Visitors
-from operators.lateness import running_maximum
-from operators.presence import LONG_AGO
 
 _LONG: Final = 128
 """Characters of a value up to which its number is remembered."""
 _VALUES: Final = 50_000
 """Values of fields whose numbers are remembered; beyond that the table starts anew."""
+_MIX: Final = np.uint64(0xFF51AFD7ED558CCD)
 
 
 class Pass(NamedTuple):
@@ -48,28 +49,54 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The accepted events of a chunk, of shape (n,): places, numbers of their visitors, and rows of their sessions.
+    """A chunk with, for each of its n events, the number of its visitor (``keys``); and the rows of its sessions.
 
-    ``segment`` counts how often each one's session had ended in the chunk before it.
+    ``accepted`` are those that count (None: all of them). ``segment`` counts for each how often its session had ended
+    in the chunk before it (None: no session ends there).
     """
 
     chunk: Chunk
-    places: Int64s
+    accepted: Flags | None
     keys: UInt64s
     sessions: Int64s
-    segment: Int64s
+    segment: Int64s | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Watched:
-    """The watched events, sorted by visitor: their numbers, where they stand among all, rows, times, codes of masks."""
+@dataclass(slots=True)
+class _Sifting:
+    """A batch under way, and what has been found out so far.
 
-    item: Int64s
-    at: Int64s
-    row: Int64s
-    ts: Int64s
-    code: Int64s
-    events: list[Any]
+    ``names`` are the numbers of its events' visitors: who comes again after an end of his session has another from
+    then on; ``later`` are the rows of those, with the segment. ``taken`` are the events that count, without repeats
+    (None: all). Of the watched ``rows`` are the visitors', -1 where one does not count, and ``roles`` what each is.
+    ``restless`` are rows by name, of those who wait, may wait, or of whom a silence has begun. Events are let through
+    ``passes``, by place; ``between`` are the pages between which some return, ``arming`` by silence the events that
+    begin it.
+    """
+
+    batch: Batch
+    names: UInt64s
+    taken: Flags | None
+    restless: dict[int, int]
+    roles: list[Role]
+    rows: list[int] = field(default_factory=list)
+    later: dict[int, int] = field(default_factory=dict)
+    passes: dict[int, Pass] = field(default_factory=dict)
+    between: dict[int, tuple[int, int]] = field(default_factory=dict)
+    arming: list[dict[int, Any]] = field(default_factory=list)
+
+
+class _Numbers(dict[Any, int]):
+    """Numbers for values, the same everywhere; how many are remembered is bounded, and none that is long."""
+
+    def __missing__(self, value: Any) -> int:
+        text = str(value).replace("\0", "\\0")
+        number = 0 if value is None else int(digests([text])[0])
+        if len(text) <= _LONG:  # a page may send as many long texts as it likes
+            if len(self) >= _VALUES:
+                self.clear()
+            self[value] = number
+        return number
 
 
 class Sieve:
@@ -80,301 +107,223 @@ class Sieve:
         self._table = table
         self._config = config
         self._marks = [mark_of(slot.rule) for slot in roles.slots]
-        self._values: dict[Any, int] = {None: 0}
+        self._numbers = _Numbers()
+        self._came_from = [(bit, {self._numbers[page] for page in entry.pages}) for bit, entry in roles.past]
 
     def sift(self, batch: Batch, recent: Recent) -> tuple[list[Pass], dict[int, int]]:
         """Take a chunk in. Return what has to be looked at, in order, and the segments of rows not in the first."""
-        chunk, table = batch.chunk, self._table
-        number = np.full(len(chunk), -1, np.int64)
-        number[chunk.watched.at] = np.arange(len(chunk.watched))
-        order, segment, key = group_by(batch.segment, batch.keys)
-        item = number[batch.places[order]]
-        first = first_of_runs(segment, key)
-        firsts = np.flatnonzero(first)
-        rows, later = self._rows(batch, order, segment, key, firsts, np.logical_or.reduceat(item >= 0, firsts))
-        row = rows[np.cumsum(first) - 1]
-        mine = np.flatnonzero(row >= 0)
-        place, item, row = batch.places[order[mine]], item[mine], row[mine]
-        fresh = self._fresh(chunk, place, item, row, key[mine], recent)
-        if fresh is not None:
-            place, item, row = place[fresh], item[fresh], row[fresh]
-        at = np.flatnonzero(item >= 0)
-        items = item[at]
-        masks = chunk.watched.masks
-        codes = self._roles.codes(masks)[items] if masks else np.zeros(0, np.int64)
-        watched = _Watched(items, at, row[at], chunk.ts[place[at]], codes, chunk.watched.events)
-        np.maximum.at(table.last, watched.row, watched.ts)
-        self._turn(watched)
-        between = self._look_back(watched)
-        asked, owed, awaited = self._ask(watched)
-        ran_out = self._fall_silent(chunk, place, item, row, watched)
-        through = np.zeros(len(place), np.bool_)
-        roles = self._roles
-        through[at[roles.direct[codes]]] = True
-        begins = roles.begins[codes]
-        if begins.any() or table.begun.any():
-            begun = table.begun.copy()
-            begun[watched.row[begins]] = True
-            through[at[begun[watched.row] & roles.goes_on[codes]]] = True
-        waits = self._roles.waits[codes]
-        if waits.any() or awaited or table.waits.any():
-            busy = table.waits.copy()
-            busy[awaited] = True
-            busy[watched.row[waits]] = True
-            through |= busy[row]
-        through[list(asked)] = True
-        through[list(ran_out)] = True
-        let = np.flatnonzero(through)
-        code = np.full(len(place), -1, np.int64)
-        code[at] = codes
-        found = zip(*(c[let].tolist() for c in (np.arange(len(place)), place, item, row, code)), strict=True)
-        meant = roles.masks
-        extras: tuple[tuple[dict[int, Any], Any], ...] = ((asked, 0), (owed, ()), (ran_out, ()), (between, None))
-        passes = [
-            Pass(at, what, who, meant[c] if c >= 0 else 0, *(given.get(i, none) for given, none in extras))
-            for i, at, what, who, c in found
-        ]
-        passes.sort()
-        return passes, later
+        watched, roles = batch.chunk.watched, self._roles
+        names = batch.keys if batch.segment is None else batch.keys + batch.segment.astype(np.uint64) * _MIX
+        under_way = _Sifting(
+            batch, names, batch.accepted, self._table.restless.copy(), [roles[mask] for mask in watched.masks]
+        )
+        under_way.arming = [{} for _ in roles.silences]
+        if watched.at:
+            at = np.array(watched.at, np.int64)
+            known = names[at].tolist()
+            self._find(under_way, known)
+            self._drop_repeats(under_way, at, recent)
+            self._go_through(under_way, known)
+        if under_way.restless:
+            self._disturb(under_way)
+        return sorted(under_way.passes.values()), under_way.later
 
-    def _rows(
-        self, batch: Batch, order: Int64s, segment: Int64s, key: UInt64s, firsts: Int64s, wanted: Flags
-    ) -> tuple[Int64s, dict[int, int]]:
-        """Return the row of each group, -1 where nothing has to be known of it; who begins anew gets a row anew."""
-        rows = self._table.find(key[firsts].tolist())
-        rows[segment[firsts] > 0] = -1
-        new = np.flatnonzero((rows < 0) & wanted)
-        if not len(new):
-            return rows, {}
-        new = new[np.argsort(segment[firsts[new]], kind="stable")]
-        at = order[firsts[new]]
-        rows[new] = self._table.add(batch.keys[at], batch.sessions[at], batch.chunk.user[batch.places[at]])
-        self._table.wake(rows[new[segment[firsts[new]] == 0]])
-        pairs = zip(rows[new].tolist(), segment[firsts[new]].tolist(), strict=True)
-        return rows, {row: number for row, number in pairs if number}
+    def _find(self, under_way: _Sifting, names: list[int]) -> None:
+        """Find the rows of the watched events' visitors; who begins anew gets a row anew."""
+        batch, table, at = under_way.batch, self._table, under_way.batch.chunk.watched.at
+        get = table.row_by_key.get
+        rows = [get(name, -1) for name in names]
+        taken = None if batch.accepted is None else batch.accepted[at].tolist()
+        if -1 in rows:
+            new: dict[int, int] = {}
+            for item, row in enumerate(rows):
+                if row < 0 and (taken is None or taken[item]):
+                    new.setdefault(names[item], at[item])
+            self._meet(under_way, new)
+            rows = [new.get(name, -1) if row < 0 else row for name, row in zip(names, rows, strict=True)]
+        if taken is not None:
+            rows = [row if counts else -1 for row, counts in zip(rows, taken, strict=True)]
+        under_way.rows = rows
 
-    def _fresh(
-        self, chunk: Chunk, place: Int64s, item: Int64s, row: Int64s, key: UInt64s, recent: Recent
-    ) -> Int64s | None:
-        """Remember the watched events; return what is left without repeats, None if there are none.
+    def _meet(self, under_way: _Sifting, new: dict[int, int]) -> None:
+        """Give rows to visitors, of whom by name the place of an event is given, and note those in its stead."""
+        batch, table = under_way.batch, self._table
+        if not new:
+            return
+        at = np.array([*new.values()])
+        rows = table.add(batch.keys[at], batch.sessions[batch.chunk.session[at]], batch.chunk.user[at])
+        if batch.segment is None:
+            table.wake(rows)
+        else:
+            segments = batch.segment[at]
+            table.wake(rows[segments == 0])
+            under_way.later = {row: n for row, n in zip(rows.tolist(), segments.tolist(), strict=True) if n}
+        new.update(zip(new, rows.tolist(), strict=True))
+
+    def _drop_repeats(self, under_way: _Sifting, at: Int64s, recent: Recent) -> None:
+        """Remember the watched events; those that are repeats count no more.
 
         A repeat has its first's time: what is later than all before of its visitor is none.
         """
-        at = np.flatnonzero(item >= 0)
-        who, when = row[at], chunk.ts[place[at]]
-        doubtful = when <= _highest_before(first_of_runs(who), when, self._table.last[who]) if len(at) else at > 0
-        again: list[int] = []
-        events = chunk.watched.events
-        if doubtful.any():
+        chunk, keys, rows, table = under_way.batch.chunk, under_way.batch.keys, under_way.rows, self._table
+        times = chunk.ts[at].tolist()
+        newest: dict[int, int] = {}
+        doubtful: set[int] = set()
+        for item, (row, ts, last) in enumerate(zip(rows, times, table.last[rows].tolist(), strict=True)):
+            if ts > newest.get(row, last):
+                newest[row] = ts
+            elif row >= 0:
+                doubtful.add(item)
+        newest.pop(-1, None)
+        table.last[[*newest]] = [*newest.values()]
+        if doubtful:
+            who = {rows[item] for item in doubtful}
             seen: set[tuple[int, int, str]] = set()
-            for i in np.flatnonzero(np.isin(who, who[doubtful])).tolist():
-                event = events[item[at[i]]]
-                mark = int(who[i]), event.ts, event.event_id
-                if mark in seen or (doubtful[i] and recent.holds(int(key[at[i]]), event.ts, event.event_id)):
-                    again.append(int(at[i]))
-                seen.add(mark)
-        kept = np.setdiff1d(at, again) if again else at
-        kept_at = place[kept]
-        recent.add(chunk.clock, key[kept], chunk.ts[kept_at], [events[i].event_id for i in item[kept].tolist()])
-        return np.setdiff1d(np.arange(len(item)), again) if again else None
+            for item, row in enumerate(rows):
+                if row in who:
+                    event = chunk.watched.events[item]
+                    mark = row, event.ts, event.event_id
+                    if mark in seen or (
+                        item in doubtful and recent.holds(keys.item(at.item(item)), event.ts, event.event_id)
+                    ):
+                        rows[item] = -1
+                    seen.add(mark)
+        if -1 in rows:
+            counts = np.array(rows) >= 0
+            taken = np.ones(len(chunk), np.bool_) if under_way.taken is None else under_way.taken.copy()
+            taken[at[~counts]] = False
+            under_way.taken = taken
+            at = at[counts]
+        ids = [event.event_id for event, row in zip(chunk.watched.events, rows, strict=True) if row >= 0]
+        recent.add(chunk.clock, keys[at], chunk.ts[at], ids)
 
-    def _turn(self, watched: _Watched) -> None:
-        """Find out which events turn from their visitor's one before."""
-        turned = self._table.turned
-        for which, (_, entry) in enumerate(self._roles.turns):
-            mine = np.flatnonzero(self._roles.turning[which][watched.code])
-            if not len(mine):
+    def _go_through(self, under_way: _Sifting, names: list[int]) -> None:
+        """Find out what the watched events are, and which of them the matcher has to see."""
+        begun, waiting, watched = self._table.begun, self._roles.waiting, under_way.batch.chunk.watched
+        restless, passes, between = under_way.restless, under_way.passes, under_way.between
+        found = zip(watched.at, under_way.rows, under_way.roles, watched.events, strict=True)
+        for item, (place, row, raw, event) in enumerate(found):
+            if row < 0:
                 continue
-            row = watched.row[mine]
-            value = self._numbers([getattr(watched.events[i], entry.field) for i in watched.item[mine].tolist()])
-            first = first_of_runs(row)
-            before = one_before(value)
-            before[first] = turned[row[first], which]
-            watched.code[mine] = self._roles.turned(which, watched.code[mine], (before != 0) & (before != value))
-            last = last_of_runs(first)
-            turned[row[last], which] = value[last]
+            role = raw
+            while role.turns:
+                role = self._turn(role.turns, row, event)
+            if role.looks_back:
+                role = self._look_back(under_way, place, role, row, event)
+            asked, owed = self._ask(role, row, event) if role.parts else (0, ())
+            if role.begins:
+                begun[row] = True  # he is noted anew when the matcher has seen it
+            if role.waits or asked & waiting:
+                self._table.wait(row)
+                restless[names[item]] = row
+            for which in role.arms:
+                under_way.arming[which][place] = event
+                restless[names[item]] = row
+            if role.direct or asked or (role.goes_on and begun.item(row)):
+                passes[place] = Pass(place, item, row, role.mask, asked, owed, (), between.get(place))
+            if role is not raw:
+                under_way.roles[item] = role
 
-    def _look_back(self, watched: _Watched) -> dict[int, tuple[int, int]]:
-        """Find out what holds in the light of the pages viewed before; return between which pages a view returns."""
-        roles, table = self._roles, self._table
-        between: dict[int, tuple[int, int]] = {}
-        mine = np.flatnonzero(roles.looks_back[watched.code])
-        if not len(mine):
-            return between
-        row, code = watched.row[mine], watched.code[mine]
-        at = np.flatnonzero(roles.views[code])
-        views = [watched.events[i] for i in watched.item[mine[at]].tolist()]
-        page = self._numbers([view.page for view in views])
-        place = self._numbers([(view.page, view.url) for view in views])
-        who = row[at]
-        first = first_of_runs(who)
-        came = np.zeros(len(mine), np.uint64)  # the page viewed before, as each event finds it
-        came[at] = page
-        places = np.arange(len(mine), dtype=np.int32)
-        starts = first_of_runs(row)
-        last = one_before(last_where(roles.views[code], places))
-        known = (last >= last_where(starts, places)) & ~starts
-        came = np.where(known, came[last], table.page[row])
-        before = one_before(place)
-        before[first] = table.place[who[first]]
-        moved = np.flatnonzero(before != place)  # views of the same page again are one view
-        mover, to, since = who[moved], place[moved], before[moved]
-        began = first_of_runs(mover)
-        earlier = one_before(since)
-        earlier[began] = table.before[mover[began]]
-        returns = (to == earlier) & (earlier != 0)
-        holds, elsewhere = np.zeros((2, len(mine)), np.bool_)
-        holds[at[moved[returns]]] = True
-        elsewhere[at[moved[~returns]]] = True
-        ends = last_of_runs(began)
-        table.place[mover[ends]], table.before[mover[ends]] = to[ends], since[ends]
-        table.page[who[last_of_runs(first)]] = page[last_of_runs(first)]
-        watched.code[mine] = roles.looked_back(
-            code,
-            [holds if entry.kind == "returned" else self._is_one_of(came, entry.pages) for _, entry in roles.past],
-            elsewhere,
-        )
-        back = moved[returns]
-        pairs = zip(to[returns].tolist(), since[returns].tolist(), strict=True)
-        return dict(zip(watched.at[mine[at[back]]].tolist(), pairs, strict=True))
+    def _turn(self, turns: Turning, row: int, event: Any) -> Role:
+        """Find out whether an event turns from its visitor's one before; return its role then."""
+        turned, value = self._table.turned, self._numbers[getattr(event, turns.field)]
+        before = turned.item(row, turns.which)
+        turned[row, turns.which] = value
+        return self._roles[turns.does if before not in (0, value) else turns.does_not]
 
-    def _is_one_of(self, came: UInt64s, pages: Iterable[str]) -> Flags:
-        found = np.zeros(len(came), np.bool_)
-        for number in self._numbers(list(pages)):  # one or two: `np.isin` is for many
-            found |= came == number
-        return found
+    def _look_back(self, under_way: _Sifting, place: int, role: Role, row: int, event: Any) -> Role:
+        """Find out what holds in the light of the pages viewed before; return the event's role then."""
+        table, numbers = self._table, self._numbers
+        page = table.page.item(row)
+        came = sum(bit for bit, pages in self._came_from if page in pages)
+        returns = elsewhere = False
+        if role.views:
+            here, before = numbers[f"{event.page} {path_of(event.url)}"], table.place.item(row)
+            if here != before:  # views of the same page again are one view
+                returns = here == table.before.item(row)
+                elsewhere = not returns
+                if returns:
+                    under_way.between[place] = here, before
+                table.place[row], table.before[row] = here, before
+            table.page[row] = numbers[event.page]
+        return self._roles.looked_back(role, came, returns=returns, elsewhere=elsewhere)
 
-    def _numbers(self, values: list[Any]) -> UInt64s:
-        """Return a number for each value, the same everywhere."""
-        known = self._values
-        try:
-            return np.array([known[value] for value in values], np.uint64)
-        except KeyError:
-            new = [value for value in dict.fromkeys(values) if value not in known]
-            if len(known) + len(new) > _VALUES:
-                known.clear()
-                known[None], new = 0, list(dict.fromkeys(values))
-            texts = [_text(value).replace("\0", "\\0") for value in new]
-            found = dict(zip(new, digests(texts).tolist(), strict=True))
-            known.update((value, number) for value, number in found.items() if number and _is_short(value))
-            return np.array([known.get(value, found.get(value, 0)) for value in values], np.uint64)
+    def _ask(self, role: Role, row: int, event: Any) -> tuple[int, tuple[tuple[int, bytes], ...]]:
+        """Put by what nothing asks for yet; return which slots are asked by an event, and what it is owed there."""
+        met, put_by, ts = self._table.met, self._table.put_by, event.ts
+        asked = 0
+        owed: tuple[tuple[int, bytes], ...] = ()
+        for slot, window_ms, asks, counted in role.parts:
+            before = met.item(row, slot)
+            if asks and ts - before <= window_ms:
+                asked |= 1 << slot
+                missed = put_by[row, slot]
+                if missed is not None:
+                    owed = (*owed, (slot, missed))
+                    put_by[row, slot] = None
+            elif counted:
+                put_by[row, slot] = self._marks[slot](event)
+            if counted and ts > before:
+                met[row, slot] = ts
+        return asked, owed
 
-    def _ask(self, watched: _Watched) -> tuple[dict[int, int], dict[int, tuple[tuple[int, bytes], ...]], list[int]]:
-        """Put by what nothing asks for yet; return which slots are asked by which events, and what they are owed.
+    def _disturb(self, under_way: _Sifting) -> None:
+        """Look at all events of those who wait or of whom a silence has begun."""
+        batch, table = under_way.batch, self._table
+        row_of = map(under_way.restless.get, under_way.names.tolist(), repeat(-1))
+        rows = np.fromiter(row_of, np.int64, len(batch.chunk))
+        theirs = rows >= 0
+        if under_way.taken is not None:
+            theirs &= under_way.taken
+        places = theirs.nonzero()[0]
+        rows = rows[places]
+        for which in range(len(self._roles.silences)):
+            self._fall_silent(under_way, which, places.tolist(), rows)
+        waits = table.waits[rows]
+        if waits.any():
+            for place, row in zip(places[waits].tolist(), rows[waits].tolist(), strict=True):
+                self._let(under_way, place, row)
 
-        Beside that, the rows of those who may wait then.
-        """
-        roles, table = self._roles, self._table
-        count = roles.counts[watched.code]
-        pair = np.repeat(np.arange(len(count)), count)
-        asked: dict[int, int] = {}
-        owed: dict[int, tuple[tuple[int, bytes], ...]] = {}
-        if not len(pair):
-            return asked, owed, []
-        which = ranges(roles.starts[watched.code], count)
-        group = watched.row[pair] * len(roles.slots) + roles.slot[which]
-        order = np.argsort(group, kind="stable")
-        pair, which, group = pair[order], which[order], group[order]
-        row, slot, ts = watched.row[pair], roles.slot[which], watched.ts[pair]
-        met = np.where(roles.counted[which], ts, LONG_AGO)
-        before = _highest_before(first_of_runs(group), met, table.met[row, slot])
-        asks = roles.asks[which] & (ts - before <= roles.windows[slot])
-        some = np.flatnonzero(asks | roles.counted[which])  # the others have nothing to ask for
-        if not len(some):
-            return asked, owed, []
-        pair, group, row, slot, asks = pair[some], group[some], row[some], slot[some], asks[some]
-        met = np.maximum(before, met)[some]
-        first = first_of_runs(group)
-        last = np.flatnonzero(last_of_runs(first))
-        for i in np.flatnonzero(asks).tolist():
-            at, of = int(watched.at[pair[i]]), int(slot[i])
-            asked[at] = asked.get(at, 0) | 1 << of
-            if first[i]:
-                missed = table.put_by[row[i], of]
-            else:
-                missed = None if asks[i - 1] else self._marks[of](watched.events[watched.item[pair[i - 1]]])
-            if missed is not None:
-                owed[at] = (*owed.get(at, ()), (of, missed))
-        ends = zip(watched.item[pair[last]].tolist(), slot[last].tolist(), asks[last].tolist(), strict=True)
-        table.met[row[last], slot[last]] = met[last]
-        table.put_by[row[last], slot[last]] = objects(
-            [None if ask else self._marks[of](watched.events[i]) for i, of, ask in ends]
-        )
-        return asked, owed, row[asks & roles.waiting[slot]].tolist()
+    def _let(self, under_way: _Sifting, place: int, row: int, ran_out: tuple[tuple[int, Began], ...] = ()) -> None:
+        """Let an event through, with one more silence that ended too late with it."""
+        let = under_way.passes.get(place)
+        if let is None:
+            watched = under_way.batch.chunk.watched.at
+            item = bisect_left(watched, place)
+            item, mask = (item, under_way.roles[item].mask) if watched[item : item + 1] == [place] else (-1, 0)
+            let = Pass(place, item, row, mask, between=under_way.between.get(place))
+        under_way.passes[place] = let._replace(ran_out=(*let.ran_out, *ran_out))
 
-    def _fall_silent(
-        self, chunk: Chunk, place: Int64s, item: Int64s, row: Int64s, watched: _Watched
-    ) -> dict[int, tuple[tuple[int, Began], ...]]:
-        """Begin and end silences; return which events ended one too late, and what began it."""
-        table = self._table
-        out: dict[int, tuple[tuple[int, Began], ...]] = {}
-        first = first_of_runs(row) if len(row) else np.zeros(0, np.bool_)
-        last = np.flatnonzero(last_of_runs(first))
-        ts = chunk.ts[place]
-        until = np.minimum(np.maximum(chunk.stream_time[place] - self._config.stream_delay_ms, ts - 1), NEVER - 1)
-        for which, rule in enumerate(self._roles.silences):
-            due = np.full(len(place), NEVER)
-            arms = watched.at[(self._roles.arms[watched.code] >> which & 1).astype(np.bool_)]
-            due[arms] = ts[arms] + rule.for_ms
-            source = np.arange(len(place))  # which event began what holds after each; -1: the one that was kept
-            before = one_before(due)
-            before[first] = table.due[row[first], which]
-            stray = (before < NEVER) & (ts < before - rule.for_ms) & (until < before)
-            if stray.any():
-                _carry(due, source, before, first, np.isin(row, row[stray]), ts, until, rule.for_ms)
-            since = one_before(source)
-            since[first] = -1
-            for i in np.flatnonzero(until >= before).tolist():
-                began = table.armed[row[i], which] if since[i] < 0 else _began(watched.events[item[since[i]]])
-                out[i] = (*out.get(i, ()), (which, began))
-            armed = due[last] < NEVER
-            changed = np.where(armed, source[last] >= 0, table.due[row[last], which] < NEVER)
-            table.due[row[last], which] = due[last]
-            kept = last[changed]
-            ends = zip(item[source[kept]].tolist(), armed[changed].tolist(), strict=True)
-            table.armed[row[kept], which] = objects([_began(watched.events[i]) if yes else None for i, yes in ends])
-        return out
-
-
-def _carry(
-    due: Int64s, source: Int64s, before: Int64s, first: Flags, some: Flags, ts: Int64s, until: Int64s, for_ms: int
-) -> None:
-    """Let silences go on over events that happened before they began and only came later, for some visitors."""
-    for i in np.flatnonzero(some).tolist():
-        if not first[i]:
-            before[i] = due[i - 1]
-        if before[i] < NEVER and ts[i] < before[i] - for_ms and until[i] < before[i]:
-            due[i], source[i] = before[i], -1 if first[i] else source[i - 1]
+    def _fall_silent(self, under_way: _Sifting, which: int, places: list[int], rows: Int64s) -> None:
+        """Begin and end a silence at events; let those through that ended it too late."""
+        chunk, table, for_ms = under_way.batch.chunk, self._table, self._roles.silences[which].for_ms
+        arming, delay_ms = under_way.arming[which], self._config.stream_delay_ms
+        known = table.due[rows, which]
+        begun = (known < NEVER).nonzero()[0]
+        due_of: dict[int, int] = dict(zip(rows[begun].tolist(), known[begun].tolist(), strict=True))
+        before = {*due_of}
+        since: dict[int, Any] = {}
+        for place, row in zip(places, rows.tolist(), strict=True):
+            due = due_of.get(row)
+            if due is None and place not in arming:
+                continue
+            ts = chunk.ts.item(place)
+            if due is not None:
+                if ts > due or chunk.stream_time.item(place) >= due + delay_ms:
+                    began = _began(since[row]) if row in since else table.armed[row, which]
+                    self._let(under_way, place, row, ((which, began),))
+                elif ts < due - for_ms:
+                    continue  # it happened before the silence began, and only came later
+                del due_of[row]
+            since[row] = arming.get(place)
+            if place in arming:
+                due_of[row] = ts + for_ms
+        for row, event in since.items():
+            if event is not None:
+                table.arm(row, which, due_of[row], _began(event))
+            elif row in before:
+                table.arm(row, which, NEVER, None)
 
 
 def _began(event: Any) -> Began:
     return Began(event.ts, event.event_id, event.user_id)
-
-
-def _is_short(value: Any) -> bool:
-    """Return whether a value may be remembered: a page may send as many long texts as it likes."""
-    text = value[1] if isinstance(value, tuple) else value
-    return not isinstance(text, str) or len(text) <= _LONG
-
-
-def _text(value: Any) -> str:
-    """Return a value as text; of a page and its url, what tells the page from others: its kind and its path."""
-    return f"{value[0]} {path_of(value[1])}" if isinstance(value, tuple) else str(value)
-
-
-def _highest_before(first: Flags, ts: Int64s, known: Int64s) -> Int64s:
-    """Return the highest time before each element of its run, and of what was known of the run."""
-    if first.all():
-        return known
-    run = np.cumsum(first)
-    low = int(ts.min())
-    span = int(ts.max()) - low + 1
-    if int(run[-1]) * span < NEVER:
-        lift = run * span - low
-        reached = np.maximum.accumulate(ts + lift) - lift
-    else:
-        reached = running_maximum(run.astype(np.int32), ts)
-    before = one_before(reached)
-    before[first] = LONG_AGO
-    highest: Int64s = np.maximum(before, known)
-    return highest

@@ -11,7 +11,7 @@ from operators.config import NEVER
 from operators.emotions.idle import LASTING, Idle, nobody
 from operators.emotions.marks import Began
 from operators.emotions.recent import UInt64s
-from operators.emotions.roles import Roles, objects
+from operators.emotions.roles import Roles
 from operators.emotions.visitor import Visitor
 from operators.presence import LONG_AGO
 from operators.rows import Columns
@@ -50,6 +50,9 @@ class Visitors(Columns):
     it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``). ``visitor`` is what the matcher keeps,
     None as long as it has seen nothing, ``packed_visitor`` what a snapshot kept of that, None since it changed;
     ``waits``: some rule waits there; ``begun``: one of the lasting rules is on its way.
+
+    ``restless`` are the rows, by key, of those who wait or of whom a silence has begun; ``unquiet`` how many there are
+    of each session (row). No silence runs out before ``next_due``.
     """
 
     key: UInt64s
@@ -94,15 +97,13 @@ class Visitors(Columns):
         self.LAYOUT = layout  # type: ignore[misc]  # how wide they are depends on the rules
         super().__init__(16)
         self.row_by_key: dict[int, int] = {}
+        self.restless: dict[int, int] = {}
+        self.unquiet: dict[int, int] = {}
+        self.next_due = 0
         self.idle = Idle(nobody(layout))
         self._lasting = roles.lasting
         self._used = 0
         self._free: list[int] = []
-
-    def find(self, keys: list[int]) -> Int64s:
-        """Return the rows of visitors, -1 where one is not known."""
-        get = self.row_by_key.get
-        return np.array([get(key, -1) for key in keys], np.int64)
 
     def add(self, keys: UInt64s, session: Int64s, user: UInt64s) -> Int64s:
         """Take a fresh row for each visitor."""
@@ -121,6 +122,8 @@ class Visitors(Columns):
         for row, key in zip(rows.tolist(), self.key[rows].tolist(), strict=True):
             if self.row_by_key.get(key) == row:  # else he has come again, in the next session of the name
                 del self.row_by_key[key]
+            if self.restless.get(key) == row:
+                self._calm(row, key)
         for name, (_, _, fresh) in self.LAYOUT.items():
             getattr(self, name)[rows] = fresh
         self._free += rows.tolist()
@@ -150,6 +153,7 @@ class Visitors(Columns):
         for name, column in columns.items():
             getattr(self, name)[: len(rows)] = column
         self.row_by_key = dict(zip(columns["key"].tolist(), range(len(rows)), strict=True))
+        self.restless = {key: self.row_by_key[key] for key in self.restless}
         self._used, self._free = len(rows), []
 
     def of_sessions(self, sessions: Int64s) -> Int64s:
@@ -162,8 +166,44 @@ class Visitors(Columns):
     def note(self, row: int, visitor: Visitor) -> None:
         """Note that a visitor changed, and what of him the columns have to know."""
         self.packed_visitor[row] = None
-        self.waits[row] = bool(visitor.waits)
         self.begun[row] = bool(visitor.marks) and not self._lasting.isdisjoint(visitor.marks)
+        waits = bool(visitor.waits)
+        if waits != self.waits.item(row):
+            self.waits[row] = waits
+            self.settle(row)
+
+    def wait(self, row: int) -> None:
+        """Let a visitor be one of those who wait, until he is noted anew."""
+        self.waits[row] = True
+        self.settle(row)
+
+    def arm(self, row: int, which: int, due: int, began: Began | None) -> None:
+        """Let a visitor's silence run out at ``due`` (ms), or end it (``NEVER``)."""
+        changes = (due < NEVER) != (self.due.item(row, which) < NEVER)
+        self.due[row, which], self.armed[row, which] = due, began
+        self.next_due = min(self.next_due, due)
+        if changes:
+            self.settle(row)
+
+    def settle(self, row: int) -> None:
+        """Note whether a visitor is restless."""
+        key = self.key.item(row)
+        known = self.restless.get(key)
+        if not self.waits.item(row) and min(self.due[row].tolist(), default=NEVER) == NEVER:
+            if known == row:
+                self._calm(row, key)
+        elif known is None or self.row_by_key.get(key) == row:  # else he has come again, in the next session
+            self.restless[key] = row
+            if known is None:
+                session = self.session.item(row)
+                self.unquiet[session] = self.unquiet.get(session, 0) + 1
+
+    def _calm(self, row: int, key: int) -> None:
+        del self.restless[key]
+        session = self.session.item(row)
+        self.unquiet[session] -= 1
+        if not self.unquiet[session]:
+            del self.unquiet[session]
 
     def packed(self, sessions: Int64s) -> Kept:
         """Return what a snapshot keeps of all visitors; sessions (rows, ascending) are named by their place."""
@@ -184,7 +224,7 @@ class Visitors(Columns):
         for i, visitor in enumerate(self.visitor[rows].tolist()):
             if visitor is not None and packed[i] is None:
                 packed[i] = _encode(visitor)
-        self.packed_visitor[rows] = objects(packed)
+        self.packed_visitor[rows] = _column(packed)
         return packed
 
     def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
@@ -195,7 +235,9 @@ class Visitors(Columns):
             getattr(self, name)[rows] = columns[name]
         if same_rules:
             for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
-                column[rows] = objects(entries).reshape(len(rows), column.shape[1])
+                column[rows] = _column(entries).reshape(len(rows), column.shape[1])
+        for row in np.flatnonzero((self.due < NEVER).any(axis=1)).tolist():
+            self.settle(row)
         self.idle.restore(kept.idle, sessions, same_rules=same_rules)
         met = []
         for row, packed in zip(rows.tolist(), kept.visitors, strict=True):
@@ -207,3 +249,10 @@ class Visitors(Columns):
                 self.visitor[row] = visitor
                 met.append(row)
         return met
+
+
+def _column(items: list[Any]) -> Objects:
+    """Return objects as a column."""
+    out = np.empty(len(items), np.object_)
+    out[:] = items
+    return out

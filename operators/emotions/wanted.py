@@ -23,6 +23,7 @@ class Wanted:
         self.ticks = ticks or {}
         self.kept = kept or {}
         self._next = min((tick for wanted in self.ticks.values() for tick in wanted), default=NEVER)
+        self._newly: set[str] = set()
 
     def add(self, key: str, tick: int, since: int) -> None:
         """Want the score of a session at a tick and 60 s later, because of something at ``since`` (ms)."""
@@ -30,6 +31,7 @@ class Wanted:
         for when in (tick, tick + EFFECT_MS):
             wanted[when] = max(since, wanted.get(when, since))
         self._next = min(self._next, tick)
+        self._newly.add(key)
 
     def take(self, closed: Iterable[Closed], waiting: Collection[str]) -> Iterator[tuple[str, int, float]]:
         """Yield session, tick and score of what is wanted and known; keep what those may want who wait."""
@@ -48,9 +50,11 @@ class Wanted:
                         yield from self._answer(key, self.kept[key])
                 if key in waiting and begin < end:
                     self._keep(key, ticks[begin:end], scores[begin:end])
-        for key in [key for key in self.kept if key in self.ticks]:
-            yield from self._answer(key, self.kept[key])
-        for key in [key for key in self.kept if key not in waiting]:
+        if any(key in self.kept for key in self._newly):  # what was wanted before was answered when it was kept
+            for key in [key for key in self.kept if key in self._newly]:
+                yield from self._answer(key, self.kept[key])
+        self._newly.clear()
+        for key in self.kept.keys() - waiting:
             del self.kept[key]
 
     def _keep(self, key: str, ticks: list[int], scores: list[float]) -> None:

@@ -246,9 +246,8 @@ class Sifted:
 
     def take(self, chunk: Chunk) -> list[Told]:
         """Take a chunk, all of whose events were accepted; return what it tells."""
-        n, out = len(chunk), list[Told]()
-        zeros = np.zeros(n, np.int64)
-        batch = Batch(chunk, np.arange(n), chunk.user, zeros, zeros)
+        out = list[Told]()
+        batch = Batch(chunk, None, chunk.user, np.zeros(len(chunk.sessions), np.int64))
         for let in self.sieve.sift(batch, self.recent)[0]:
             event = chunk.watched.events[let.item] if let.item >= 0 else None
             visitor = self.table.visitor[let.row]
@@ -336,47 +335,20 @@ def test_the_middle_of_a_sequence_is_let_through_once_it_has_begun() -> None:
 # What masks mean.
 
 
-MASKS = st.integers(0, 2 ** (RULES.patterns.bits["exit_till"].bit_length()) - 1)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(MASKS, st.booleans(), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=12))
-def test_known_combinations_are_those_worked_out_anew(drawn: list[tuple[int, bool, bool, bool, bool]]) -> None:
-    """Roles that have met other masks before give other numbers for the same, but mean the same by them."""
-    bits = [bit for bit, _ in Roles(RULES).past]
-    masks = [mask | sum(bit for bit in bits if mask % 7 & 1) for mask, *_ in drawn]
-    flags = [np.array(column, np.bool_) for column in list(zip(*drawn, strict=True))[1:]]
-    old = Roles(RULES)
-    meant(old, masks, flags)
-    met = meant(old, masks, flags)  # all of it is known now
-    for at, mask in enumerate(masks):
-        assert meant(Roles(RULES), [mask], [flag[at : at + 1] for flag in flags]) == met[at : at + 1]
-
-
-def meant(roles: Roles, masks: list[int], flags: list[Any]) -> list[tuple[Any, ...]]:
-    """Return what masks mean once it is known which turn, what holds of the past, and which lead elsewhere."""
-    turns, first, second, elsewhere = flags
-    codes = roles.turned(0, roles.codes(masks), turns)
-    codes = roles.looked_back(codes, [first, second][: len(roles.past)], elsewhere)
-    out = []
-    for code in codes.tolist():
-        at = slice(roles.starts[code], roles.starts[code] + roles.counts[code])
-        slots = zip(*(column[at].tolist() for column in (roles.slot, roles.asks, roles.counted)), strict=True)
-        row = (getattr(roles, name)[code].item() for name in ("direct", "begins", "goes_on", "waits", "arms", "views"))
-        out.append((roles.masks[code], *row, tuple(slots)))
-    return out
-
-
 def test_the_past_of_a_mask_is_replaced_by_what_it_is_about() -> None:
     roles, bits = Roles(RULES), RULES.patterns.bits
-    past = {entry.kind: (bit, at) for at, (bit, entry) in enumerate(roles.past)}
-    (returned, at), no, yes = past["returned"], np.zeros(1, np.bool_), np.ones(1, np.bool_)
-    view = roles.codes([TRACKED | returned])
-    holds = [yes if number == at else no for number in range(len(roles.past))]
-    assert roles.masks[roles.looked_back(view, holds, no)[0]] == bits["returning"]
-    assert roles.masks[roles.looked_back(view, [no] * len(holds), yes)[0]] == TRACKED
-    assert roles.masks[roles.looked_back(view, [no] * len(holds), no)[0]] == 0
+    past = {entry.kind: (bit, entry) for bit, entry in roles.past}
+    returned, came_from = past["returned"][0], past["came_from"][0]
+    view = roles[TRACKED | returned]
+    assert roles.looked_back(view, 0, returns=True, elsewhere=False).mask == bits["returning"]
+    assert roles.looked_back(view, 0, returns=False, elsewhere=True).mask == TRACKED
+    assert roles.looked_back(view, came_from, returns=False, elsewhere=False).mask == 0
+    help_view = roles[TRACKED | came_from]
+    assert roles.looked_back(help_view, came_from, returns=False, elsewhere=False).mask == bits["help_view"]
+    assert roles.looked_back(help_view, 0, returns=True, elsewhere=False).mask == 0
     ((turning, entry),) = roles.turns
-    scroll = roles.codes([turning])
-    assert roles.masks[roles.turned(0, scroll, yes)[0]] == entry.bit == bits["scroll_turn"]
-    assert roles.masks[roles.turned(0, scroll, no)[0]] == 0
+    turns = roles[turning | bits["fast_scroll"]].turns
+    assert turns is not None
+    assert turns.does == entry.bit | bits["fast_scroll"] == bits["scroll_turn"] | bits["fast_scroll"]
+    assert turns.does_not == bits["fast_scroll"]
+    assert roles[turns.does].turns is roles[turns.does_not].turns is None
