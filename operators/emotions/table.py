@@ -224,7 +224,7 @@ class Visitors(Columns):
         for i, visitor in enumerate(self.visitor[rows].tolist()):
             if visitor is not None and packed[i] is None:
                 packed[i] = _encode(visitor)
-        self.packed_visitor[rows] = _column(packed)
+        self.packed_visitor[rows] = np.fromiter(packed, object, len(packed))
         return packed
 
     def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
@@ -235,7 +235,7 @@ class Visitors(Columns):
             getattr(self, name)[rows] = columns[name]
         if same_rules:
             for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
-                column[rows] = _column(entries).reshape(len(rows), column.shape[1])
+                column[rows] = np.fromiter(entries, object, len(entries)).reshape(len(rows), column.shape[1])
         for row in np.flatnonzero((self.due < NEVER).any(axis=1)).tolist():
             self.settle(row)
         self.idle.restore(kept.idle, sessions, same_rules=same_rules)
@@ -249,10 +249,3 @@ class Visitors(Columns):
                 self.visitor[row] = visitor
                 met.append(row)
         return met
-
-
-def _column(items: list[Any]) -> Objects:
-    """Return objects as a column."""
-    out = np.empty(len(items), np.object_)
-    out[:] = items
-    return out
