@@ -250,12 +250,15 @@ class Sieve:
 
     def _ask(self, role: Role, row: int, event: Any) -> tuple[int, tuple[tuple[int, bytes], ...]]:
         """Put by what nothing asks for yet; return which slots are asked by an event, and what it is owed there."""
-        met, put_by, ts = self._table.met, self._table.put_by, event.ts
+        table, waiting, ts = self._table, self._roles.waiting, event.ts
+        met, put_by = table.met, table.put_by
         asked = 0
         owed: tuple[tuple[int, bytes], ...] = ()
         for slot, window_ms, asks, counted in role.parts:
             before = met.item(row, slot)
-            if asks and ts - before <= window_ms:
+            # While the rule waits, what comes is the matcher's to use up when the wait is over.
+            waits = counted and bool(waiting >> slot & 1) and table.waits.item(row)
+            if waits or (asks and ts - before <= window_ms):
                 asked |= 1 << slot
                 missed = put_by[row, slot]
                 if missed is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,18 @@ def interventions_of(cues: Iterable[Iterable[Cue]], policy: dict[str, Any]) -> l
 @given(logs())
 def test_emotions_are_those_of_the_reference(log: list[LogRecord]) -> None:
     assert sorted(map(brief, emotions_of(cues_of(log)))) == expected(log)
+
+
+@pytest.mark.parametrize("cuts", [(), (1, 2, 3)])
+def test_what_comes_while_a_rule_waits_is_used_up_with_it(cuts: tuple[int, ...]) -> None:
+    acts = ((0, "add"), (0, "view"), (0, "add"), (600_000, "view"))
+    log = [
+        events.record(events.event("telemetry.cart", START + ms, event_id=f"e{n}", action=act), START + ms, "t", n)
+        for n, (ms, act) in enumerate(acts)
+    ]
+    told = sorted(map(brief, emotions_of(cues_of(log, cuts))))
+    assert told == expected(log)
+    assert [rule for *_, rule, _, _, _ in told].count("cart_pause") == 1
 
 
 MODES: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
