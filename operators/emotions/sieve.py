@@ -108,7 +108,11 @@ class Sieve:
         self._config = config
         self._marks = [mark_of(slot.rule) for slot in roles.slots]
         self._numbers = _Numbers()
-        self._came_from = [(bit, {self._numbers[page] for page in entry.pages}) for bit, entry in roles.past]
+        self._came_from: dict[int, int] = {}
+        for bit, entry in roles.past:
+            for page in entry.pages:
+                number = self._numbers[page]
+                self._came_from[number] = self._came_from.get(number, 0) | bit
 
     def sift(self, batch: Batch, recent: Recent) -> tuple[list[Pass], dict[int, int]]:
         """Take a chunk in. Return what has to be looked at, in order, and the segments of rows not in the first."""
@@ -235,7 +239,7 @@ class Sieve:
         """Find out what holds in the light of the pages viewed before; return the event's role then."""
         table, numbers = self._table, self._numbers
         page = table.page.item(row)
-        came = sum(bit for bit, pages in self._came_from if page in pages)
+        came = self._came_from.get(page, 0)
         returns = elsewhere = False
         if role.views:
             here, before = numbers[f"{event.page} {path_of(event.url)}"], table.place.item(row)
