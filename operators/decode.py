@@ -15,8 +15,7 @@ from operators.deadletters import DeadLetters
 from operators.digests import digests
 from operators.emotions.patterns import OBSERVED, Sorter
 from operators.kinds import IS_FELT, IS_POLL, KIND, WINDOWED
-from operators.numbering import CACHE, SessionNumbers
-from operators.shards import shards_of
+from operators.numbering import SessionNumbers, ShardNumbers
 from operators.texts import TextColumn
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.diagnosis import CONTROL, NO_CONTROLS, diagnose, read
@@ -106,7 +105,7 @@ class BatchDecoder:
         self._decoder = msgspec.json.Decoder(AnyEvent)
         self._sessions = SessionNumbers(shards)
         self._shards = shards
-        self._shard_of_tenant: dict[str, int] = {}
+        self._shard_of_tenant = ShardNumbers(shards)
         self._told: dict[int, int] = {}
 
     def __call__(self, batch: RawBatch) -> Decoded:
@@ -303,7 +302,7 @@ class BatchDecoder:
         stream_time: list[list[int]] = [[] for _ in range(self._shards)]
         running = times.running[[place for place, _ in chats]].tolist() if chats else []
         for (_, event), reached in zip(chats, running, strict=True):
-            shard = self._shard_of(event.tenant_id)
+            shard = self._shard_of_tenant[event.tenant_id]
             events[shard].append(event)
             stream_time[shard].append(reached)
         return [
@@ -311,14 +310,6 @@ class BatchDecoder:
             for shard, mine in enumerate(events)
             if mine or times.told
         ]
-
-    def _shard_of(self, tenant: str) -> int:
-        shard = self._shard_of_tenant.get(tenant)
-        if shard is None:
-            if len(self._shard_of_tenant) >= CACHE:
-                self._shard_of_tenant.clear()
-            shard = self._shard_of_tenant[tenant] = int(shards_of([tenant], self._shards)[0])
-        return shard
 
     def _distinct(self, number: Int32s) -> tuple[list[int], Int32s]:
         """Return the distinct numbers and where each event's stands among them, without sorting."""

@@ -26,9 +26,9 @@ def offsets(sent_at: int, brought: int | None, now: int, late_after: int) -> tup
 
     >>> offsets(sent_at=1_000, brought=None, now=50_000, late_after=7_000)
     (49000, 49000)
-    >>> [offsets(1_000, 49_000, now, 7_000) for now in (48_000, 51_900, 54_000)]
+    >>> [offsets(1_000, 49_000, at, 7_000) for at in (48_000, 51_900, 54_000)]
     [(49000, 49000), (49000, 49000), (49000, 53000)]
-    >>> [offsets(1_000, 49_000, now, 7_000) for now in (47_999, 57_001)]
+    >>> [offsets(1_000, 49_000, at, 7_000) for at in (47_999, 57_001)]
     [(46999, 46999), (56001, 56001)]
     """
     fresh = now - sent_at

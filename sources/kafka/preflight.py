@@ -160,7 +160,7 @@ def _group_rights(admin: AdminClient, config: SourceConfig) -> list[str]:
     try:
         allowed = described[config.group_id].result().authorized_operations
     except KafkaException as failure:
-        # A coordinator that is away for now is waited for when offsets are looked up and committed.
+        # A coordinator that is away is waited for when offsets are looked up and committed.
         denied = failure.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED
     else:
         denied = bool(allowed) and AclOperation.READ not in allowed

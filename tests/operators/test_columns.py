@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.columns import Column, pack, unpack
+from operators.columns import Column, group_by, pack, sort_by, unpack
 from operators.config import NEVER
 from operators.digests import digests
 
@@ -66,3 +66,42 @@ def test_a_digest_is_that_of_the_id_alone(ids: list[str]) -> None:
     assert digests(ids).tolist() == alone
     padded = [name.ljust(20, "x") for name in ids]  # all of one length where none has an accent
     assert digests(padded).tolist() == [int(digests([name, "of another length"])[0]) for name in padded]
+
+
+@given(st.lists(st.tuples(st.integers(0, 70_000), st.one_of(st.integers(0, 3), st.integers(0, 2**48)))))
+def test_the_order_is_that_of_plain_sorting_and_stable(pairs: list[tuple[int, int]]) -> None:
+    major, minor = np.array(pairs, np.int64).reshape(-1, 2).T
+    assert sort_by(major, minor).tolist() == np.lexsort((minor, major)).tolist()
+    assert sort_by(major, np.sort(minor)).tolist() == np.argsort(major, kind="stable").tolist()
+
+
+def assert_grouped(major: Column, minor: Column) -> None:
+    """Check that equal pairs stand side by side, the earlier first, and that none is missing."""
+    order, of_major, of_minor = group_by(major, minor)
+    assert np.array_equal(np.sort(order), np.arange(len(major)))
+    assert np.array_equal(major[order], of_major)
+    assert np.array_equal(minor[order], of_minor)
+    same = (of_major[1:] == of_major[:-1]) & (of_minor[1:] == of_minor[:-1])
+    assert np.count_nonzero(~same) + 1 == len(set(zip(major.tolist(), minor.tolist(), strict=True)))
+    assert (order[1:] > order[:-1])[same].all()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.one_of(st.integers(0, 3), st.integers(2**40, 2**40 + 3), st.integers(0, 2**64 - 1))
+        ),
+        min_size=1,
+    )
+)
+@example([(0, 1), (0, 2), (0, 1)])  # their mixes have the same highest bits: the exact way is taken
+def test_equal_pairs_are_grouped(pairs: list[tuple[int, int]]) -> None:
+    major, minor = zip(*pairs, strict=True)
+    assert_grouped(np.array(major, np.int64), np.array(minor, np.uint64))
+
+
+@pytest.mark.parametrize("spread", [1, 2**30, 2**63 // 100])
+def test_many_pairs_are_grouped(spread: int) -> None:
+    random = np.random.default_rng(spread)
+    major, minor = random.integers(0, 500, 40_000), random.integers(0, 100, 40_000).astype(np.uint64)
+    assert_grouped(major, minor * np.uint64(spread))

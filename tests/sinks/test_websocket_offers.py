@@ -74,7 +74,7 @@ def test_it_waits_no_longer_than_it_holds() -> None:
     hub = Hub()
     hub.publish(fired("a", expires_ts=1_100_000), NOW)
     hub.publish(fired("b"), NOW)
-    assert [offered(hub, ANN, now) for now in (1_000.0, 1_099.0, 1_100.0, 1_599.0, 1_600.0)] == [
+    assert [offered(hub, ANN, at) for at in (1_000.0, 1_099.0, 1_100.0, 1_599.0, 1_600.0)] == [
         *(["a", "b"], ["a", "b"], ["b"], ["b"], []),
     ]
     client = hub.connect(ANN, NOW)
