@@ -190,6 +190,15 @@ class Reader:
                 self.told.times[name] += 1
         return self.told
 
+    def rest(self) -> Told:
+        """Take in all that has been written by now."""
+        ends = {part: self._consumer.get_watermark_offsets(part, timeout=30)[1] for part in self._at}
+        deadline = time.monotonic() + 60
+        while any(part.offset < ends[part] for part in self._consumer.position(list(ends)) if ends[part]):
+            assert time.monotonic() < deadline, "the output topics can't be read to their ends"
+            self.read(0.1)
+        return self.told
+
     def close(self) -> None:
         """Leave."""
         self._consumer.close()
@@ -241,13 +250,18 @@ class Conductor:
         return self._process.wait(60)
 
 
-def until_told(conductor: Conductor, reader: Reader, wanted: dict[str, bytes], seconds: float = 120) -> Told:
-    """Read until all wanted records are there."""
+def until_told(conductor: Conductor, reader: Reader, wanted: dict[str, bytes], seconds: float = 120) -> None:
+    """Read until all wanted records are there; others, dead letters among them, may still be on their way."""
     until = time.monotonic() + seconds
     while missing := wanted.keys() - reader.read().payloads.keys():
         assert conductor.running(), conductor.log
         assert time.monotonic() < until, f"{len(missing)} missing, such as {sorted(missing)[:3]}\n{conductor.log}"
-    return reader.told
+
+
+def stopped(conductor: Conductor, reader: Reader) -> Told:
+    """Ask the conductor to end; return all that it has told."""
+    assert conductor.stop() == 0, conductor.log
+    return reader.rest()
 
 
 def in_parts(lines: list[bytes], count: int) -> Iterator[list[bytes]]:

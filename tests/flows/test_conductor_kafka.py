@@ -19,7 +19,7 @@ from sinks.postgres import migrate
 from tests.events import event
 from tests.fix_kafka import Broker, wait_until
 from tests.fix_postgres import ask
-from tests.flows.end_to_end import Conductor, Log, Reader, ahead, events, expected, spoil, until_told
+from tests.flows.end_to_end import Conductor, Log, Reader, ahead, events, expected, spoil, stopped, until_told
 from tests.model_input import Unusable, judge
 
 pytestmark = pytest.mark.timeout(420)
@@ -71,8 +71,8 @@ def test_the_same_records_as_the_replay(
     conductor = Conductor(tmp_path, broker.address, "--sink", "kafka", *arguments)
     conductors.append(conductor)
     conductor.start()
-    told = until_told(conductor, reader, wanted)
-    assert conductor.stop() == 0, conductor.log
+    until_told(conductor, reader, wanted)
+    told = stopped(conductor, reader)
     assert told.records == wanted
     bad = letters(told.of_type("dead_letter"))
     used = sum(json.loads(line)["events"] for line in told.of_type("session").values())
@@ -104,12 +104,12 @@ def test_killed_ten_times(broker: Broker, conductors: list[Conductor], reader: R
     flowing.join()
     log.end()
     conductor.start()
-    told = until_told(conductor, reader, wanted)
+    until_told(conductor, reader, wanted)
     bad = sum(isinstance(judge(line), Unusable) for line in lines)
     deadline = time.monotonic() + 60
     while rows(db) < (len(wanted), bad) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert conductor.stop() == 0, conductor.log
+    told = stopped(conductor, reader)
     assert told.records == wanted
     assert rows(db) == (len(wanted), bad)
     for ident, score, chat, left in ask(db, "SELECT id, score, chat_per_min, leave_rate FROM engagement_metrics"):
@@ -188,8 +188,8 @@ def test_one_decision_for_an_answer_however_often_it_is_killed(
     flowing.join()
     log.end()
     conductor.start()
-    told = until_told(conductor, reader, wanted)
-    assert conductor.stop() == 0, conductor.log
+    until_told(conductor, reader, wanted)
+    told = stopped(conductor, reader)
     # Calibration is left out: it spans the partitions, and how those arrive may differ after a kill.
     found = {name: lines for name, lines in told.payloads.items() if is_of_chat(name)}
     assert found == {name: {line} for name, line in wanted.items()}
@@ -223,8 +223,8 @@ def test_stopped_for_ten_minutes_while_topics_fill_unevenly(
         log.write(rest, [topic])
     log.end()
     conductor.start()
-    told = until_told(conductor, reader, wanted)
-    assert conductor.stop() == 0, conductor.log
+    until_told(conductor, reader, wanted)
+    told = stopped(conductor, reader)
     assert told.records == wanted
     assert not told.of_type("dead_letter")
 
@@ -265,9 +265,9 @@ def test_broker_away_at_the_start_and_in_the_middle(
     broker.start()
     trickle(log, after)
     log.end()
-    told = until_told(conductor, reader, wanted)
+    until_told(conductor, reader, wanted)
+    told = stopped(conductor, reader)
     reader.close()
-    assert conductor.stop() == 0, conductor.log
     assert told.records == wanted
 
 
@@ -290,8 +290,8 @@ def test_database_away_in_the_middle(
     log.end()
     assert conductor.running(), conductor.log
     stoppable.start()
-    told = until_told(conductor, reader, wanted)
+    until_told(conductor, reader, wanted)
     wait_until(lambda: rows(stoppable.conninfo)[0] >= len(wanted), "all rows")
-    assert conductor.stop() == 0, conductor.log
+    told = stopped(conductor, reader)
     assert rows(stoppable.conninfo) == (len(wanted), 0)
     assert told.records == wanted
