@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--telemetry", type=float, default=0.25, help="the share of them that visitors' pages send")
     options.add_argument("--troubled", type=int, default=200, help="every such event is a click with an error")
     options.add_argument("--seconds", type=float, default=30.0, help="how long is measured")
-    options.add_argument("--warm-up", type=float, default=10.0, help="seconds before that")
+    options.add_argument("--warm-up", type=float, default=30.0, help="seconds before that: the broker's code is compiled in them")
     options.add_argument("--partitions", type=int, default=4)
     options.add_argument("--workers", type=int, default=1)
     return options
@@ -88,12 +88,12 @@ class _Listener:
     def _listen(self) -> None:
         decoder = msgspec.json.Decoder(Intervention)
         while time.monotonic() < self._deadline:
-            for message in self._consumer.consume(500, 0.01):
-                now = time.monotonic()
-                value = message.value()
-                if value is not None:
-                    # tenant/session/ts/intervention/event/rule/name
-                    self.arrived.setdefault(decoder.decode(value).id.split("/")[4], now)
+            # One by one: a call for several waits for company.
+            message = self._consumer.poll(0.05)
+            value = message.value() if message is not None and message.error() is None else None
+            if value is not None:
+                # tenant/session/ts/intervention/event/rule/name
+                self.arrived.setdefault(decoder.decode(value).id.split("/")[4], time.monotonic())
             if self._wanted is not None and self._wanted <= self.arrived.keys():
                 return
 

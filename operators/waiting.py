@@ -1,15 +1,17 @@
 """Accepted events whose tick is not closed yet, in blocks as they came; and how they are put in order once it is."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int64s, first_of_runs, sort_by
+from operators.columns import Column, Flags, Int64s, first_of_runs, ranges, sort_by
 from operators.config import NEVER
 from operators.kinds import ORDER_MATTERS
+from operators.presence import LONG_AGO
 from operators.texts import TextColumn, Texts
 
 _MANY = 8
@@ -97,10 +99,8 @@ class Names:
         """Say that these are needed no more."""
         if not len(numbers):
             return
-        if (numbers[1:] < numbers[:-1]).any():
-            numbers = np.sort(numbers)
-        ends = np.append(np.searchsorted(numbers, self._bases), len(numbers))
-        left = (np.array(self._needed) - np.diff(ends)).tolist()
+        which = np.searchsorted(self._bases, numbers, side="right") - 1
+        left = (np.array(self._needed) - np.bincount(which, minlength=len(self._needed))).tolist()
         stay = [i for i, needed in enumerate(left) if needed]
         self._bases = [self._bases[i] for i in stay]
         self._columns = [self._columns[i] for i in stay]
@@ -127,11 +127,42 @@ class Names:
         return places + (np.cumsum(counts) - counts)[which], Texts.joined(parts)
 
 
+class _Sorted:
+    """Events in order, all before a moment (ms), of which rows are taken out by and by."""
+
+    def __init__(self, events: Events, until: int) -> None:
+        self._events, self.until = events, until
+        self._count = np.bincount(events.row)
+        self._at = np.cumsum(self._count) - self._count
+        self._left = len(events)
+
+    def __len__(self) -> int:
+        return self._left
+
+    def take(self, rows: Int64s) -> Events:
+        """Take the events of some rows (ascending) out, and return them in order."""
+        rows = rows[: rows.searchsorted(len(self._count))]
+        taken = ranges(self._at[rows], self._count[rows])
+        self._count[rows] = 0
+        self._left -= len(taken)
+        return self._events.take(taken)
+
+    def rest(self) -> Events:
+        """Return what was not taken out, in order."""
+        return self._events.take(ranges(self._at, self._count))
+
+
 class Waiting:
-    """The accepted events of a shard that wait for their tick."""
+    """The accepted events of a shard that wait for their tick; a row's are counted in the caller's column.
+
+    They lie in blocks as they came until most of those before a tick are there; then these are sorted. Once the tick
+    can be closed, one row soon follows the other, while new events wait for all of them: sorting is done by then.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Events]] = []
+        self._sorted: list[_Sorted] = []
+        self._sorted_until = LONG_AGO
         self._names = Names()
 
     def add(self, events: Events, ids: TextColumn) -> None:
@@ -142,80 +173,107 @@ class Waiting:
     def _add(self, events: Events) -> None:
         self._blocks.append((int(events.ts.min()), events))
 
+    def _all(self) -> list[Events]:
+        return [block for _, block in self._blocks] + [block.rest() for block in self._sorted]
+
     def packed(self) -> tuple[Events, Texts]:
         """Return what a snapshot keeps: everything that waits, as one block, and the event ids."""
-        events = join([block for _, block in self._blocks])
+        events = join(self._all())
         if not len(events):
             return events, Texts()
-        self._blocks = []
-        self._add(events)
         places, ids = self._names.packed(events.name)
         return replace(events, name=places), ids
 
     def earliest(self, rows: Int64s, capacity: int) -> Int64s:
         """Return the time of each row's earliest event; ``NEVER`` where none waits."""
         first = np.full(capacity, NEVER)
-        for _, block in self._blocks:
+        for block in self._all():
             np.minimum.at(first, block.row, block.ts)
         return first[rows]
 
-    def close(self, horizon_by_row: Int64s, count_by_row: Int64s) -> tuple[Events, int]:
-        """Remove the events before their row's horizon (ms; rows that are not meant: far in the past).
+    def sort(self, until: int, count_by_row: Int64s) -> int:
+        """Sort what is before a tick (ms), once for each; return how many repeats were dropped."""
+        if until <= self._sorted_until:
+            return 0
+        self._sorted_until = until
+        events = join(self._older(until, lambda block: block.ts < until))
+        if not len(events):
+            return 0
+        events, repeats = self._in_order(events, count_by_row)
+        self._sorted.append(_Sorted(events, until))
+        return repeats
 
-        Take them off the rows' counts. Return them in order of row, time and event id, each repeat once, and the number
-        of repeats dropped.
+    def close(self, rows: Int64s, horizon: Int64s, count_by_row: Int64s) -> tuple[Events, int]:
+        """Remove the events of rows (ascending) before their horizons (ms).
+
+        Return them in order of row, time and event id, each repeat once, and the number of repeats dropped.
         """
-        latest = int(horizon_by_row.max())
+        earliest, latest = int(horizon.min()), int(horizon.max())
+        closed = [block.take(rows) for block in self._sorted if block.until <= earliest]
+        for block in self._sorted:
+            if block.until > earliest and len(block):  # not all of what these rows have there is before their horizons
+                self._add(block.rest())
+        self._sorted = [block for block in self._sorted if block.until <= earliest and len(block)]
+        if any(begin < latest for begin, _ in self._blocks):
+            horizon_by_row = np.full(len(count_by_row), LONG_AGO)
+            horizon_by_row[rows] = horizon
+            closed += self._older(latest, lambda block: block.ts < horizon_by_row[block.row])
+            events, repeats = self._in_order(join(closed), count_by_row)
+        else:
+            events, repeats = join(closed), 0
+        np.subtract.at(count_by_row, events.row, 1)
+        self._names.drop(events.name)
+        return events, repeats
+
+    def _older(self, latest: int, is_due: Callable[[Events], Flags]) -> list[Events]:
+        """Remove the events that are due from the blocks, and return them; all that is due is before ``latest``."""
         kept = [(earliest, block) for earliest, block in self._blocks if earliest >= latest]
         some = [block for earliest, block in self._blocks if earliest < latest]
         if len(some) > _MANY:
             some = [join(some)]
-        closed: list[Events] = []
+        older: list[Events] = []
         for block in some:
-            due = block.ts < horizon_by_row[block.row]
+            due = is_due(block)
             if due.all():
-                closed.append(block)
+                older.append(block)
                 continue
-            closed.append(block.take(due.nonzero()[0]))
+            older.append(block.take(due.nonzero()[0]))
             # Apart, so that the next rows to reach this horizon are not looked for among what is beyond it.
             newer = block.ts >= latest
             rests = block.take((~due & ~newer).nonzero()[0]), block.take(newer.nonzero()[0])
             kept += [(int(rest.ts.min()), rest) for rest in rests if len(rest)]
         self._blocks = kept
-        events = join(closed)
-        np.subtract.at(count_by_row, events.row, 1)
-        result = self._in_order(events)
-        self._names.drop(events.name)
-        return result
+        return older
 
-    def _in_order(self, events: Events) -> tuple[Events, int]:
-        """Sort events by row, time and event id, and count each repeat once.
+    def _in_order(self, events: Events, count_by_row: Int64s) -> tuple[Events, int]:
+        """Sort events by row, time and event id, and drop repeats, which are taken off their rows' counts.
 
         Times of one row are seldom equal, so ids are compared only where they are, and only where order changes
         anything (a join and a leave of the same millisecond, not two messages).
         """
-        order = sort_by(events.row, events.ts)
-        row, ts = events.row[order], events.ts[order]
-        first = first_of_runs(row, ts)
+        events = events.take(sort_by(events.row, events.ts))
+        first = first_of_runs(events.row, events.ts)
         if first.all():
-            return events.take(order), 0
+            return events, 0
         again = ~first
         again[:-1] |= again[1:]
         tied = np.flatnonzero(again)
         group = np.cumsum(first[tied]) - 1
-        named = list(zip(group.tolist(), self._names.get(events.name[order[tied]]), strict=True))
+        named = list(zip(group.tolist(), self._names.get(events.name[tied]), strict=True))
         has_repeats = len(set(named)) < len(named)
         if not has_repeats:
-            meant = (np.bincount(group, ORDER_MATTERS[events.kind[order[tied]]]) > 0)[group]
+            meant = (np.bincount(group, ORDER_MATTERS[events.kind[tied]]) > 0)[group]
             tied, named = tied[meant], [pair for pair, yes in zip(named, meant.tolist(), strict=True) if yes]
         if not len(tied):
-            return events.take(order), 0
+            return events, 0
         # Repeats with different content are a fault of the sender; content decides which counts, not arrival.
-        contents = (column[order[tied]].tolist() for column in (events.kind, events.user, events.poll))
+        contents = (column[tied].tolist() for column in (events.kind, events.user, events.poll))
         content = zip(named, *contents, strict=True)
         ranked = sorted(range(len(tied)), key=list(content).__getitem__)
-        order[tied] = order[tied[np.array(ranked, np.int64)]]
-        keep = np.ones(len(order), np.bool_)
-        names = [named[i] for i in ranked]
-        keep[tied[1:]] = [a != b for a, b in itertools.pairwise(names)]
-        return events.take(order[keep]), len(order) - int(keep.sum())
+        order = np.arange(len(events))
+        order[tied] = tied[np.array(ranked, np.int64)]
+        repeated = tied[1:][[named[i] == named[before] for before, i in itertools.pairwise(ranked)]]
+        dropped = events.take(order[repeated])
+        np.subtract.at(count_by_row, dropped.row, 1)
+        self._names.drop(dropped.name)
+        return events.take(np.delete(order, repeated)), len(repeated)

@@ -120,12 +120,19 @@ class Shard:
         while True:
             rows = self._due()
             if not len(rows):
+                self._prepare()
                 self._shrink()
                 return
             for some, horizon in self._portions(rows):
                 cut = some[horizon < self._horizon(some)]
                 yield self._close(some, horizon)
                 self._skip_silence(cut)
+
+    def _prepare(self) -> None:
+        """Sort what the next tick will close, when half of the time in which it can come is over."""
+        if self._clocks:
+            until = (max(self._clocks.values()) - self.config.lateness_ms // 2) // PANE_MS * PANE_MS
+            _REPEATS.inc(self._waiting.sort(until, self.sessions.waiting))
 
     def _horizon(self, rows: Int64s) -> Int64s:
         """Return up to where the rows' ticks are closed: the later of watermark and stream time, both less delays."""
@@ -180,9 +187,7 @@ class Shard:
         sessions.due[rows] = np.minimum(next_tick(self._waiting.earliest(rows, sessions.capacity)), ends)
 
     def _close(self, rows: Int64s, horizon: Int64s) -> Closed:
-        by_row = np.full(self.sessions.capacity, LONG_AGO)
-        by_row[rows] = horizon
-        events, repeats = self._waiting.close(by_row, self.sessions.waiting)
+        events, repeats = self._waiting.close(rows, horizon, self.sessions.waiting)
         _REPEATS.inc(repeats)
         span = Span(self.sessions, rows, horizon, events, self.config)
         signals = span.measure(self.users, self.polls)

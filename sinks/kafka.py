@@ -76,7 +76,7 @@ class KafkaSinkConfig:
         """Return the configuration of a producer."""
         return {
             # What is done about a visitor must not wait for company; a backlog fills batches all the same.
-            "linger.ms": 5,
+            "linger.ms": 1,
             "batch.num.messages": 10_000,
             "compression.type": "lz4",
             # A dead letter carries 64 KiB of payload, in which JSON may escape every byte as six.
