@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from operators.chunk import SEPARATOR, Chunk
-from operators.columns import Int64s, offsets
+from operators.columns import Flags, Int64s
 from operators.config import NEVER
 from operators.emotions.alarms import Alarms
 from operators.emotions.recent import Recent
@@ -66,9 +66,8 @@ class Course:
         self._told: list[tuple[int, int, bool, tuple[str, ...], Cue]] = []
         self._wanted: dict[tuple[str, int], list[Place]] = {}
         self._sessions: dict[str, int] | None = None
-        self._by_session: tuple[Int64s, Int64s] | None = None
-        self._session_at: list[int] = []
         self._place_of: dict[int, int] = {}
+        self._first_of: dict[int, list[int]] = {}
 
     def begin(self, starts: list[int]) -> None:
         """Note when each of the chunk's sessions began (ms)."""
@@ -105,15 +104,21 @@ class Course:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
         return min(place.due, self.time_at(place.at))
 
-    def events_of(self, session: int) -> tuple[Int64s, Int64s]:
-        """Return where the events of a session (number) stand, and their times (ms)."""
-        if self._by_session is None:
-            places = np.argsort(self.chunk.session, kind="stable")
-            self._by_session = places, self.chunk.ts[places]
-            self._session_at = offsets(np.bincount(self.chunk.session, minlength=len(self.chunk.sessions))).tolist()
-        places, times = self._by_session
-        mine = slice(self._session_at[session], self._session_at[session + 1])
-        return places[mine], times[mine]
+    def first_of(self, session: int, time: int, accepted: Flags | None) -> int:
+        """Return the first accepted event (None: all are) of a session (number) at or behind a time (ms).
+
+        It is the number of events if there is none.
+        """
+        found = self._first_of.get(time)  # a tick is the same for many sessions
+        if found is None:
+            reached = self.chunk.ts >= time
+            if accepted is not None:
+                reached &= accepted
+            places = reached.nonzero()[0][::-1]
+            first = np.full(len(self.chunk.sessions), len(self.chunk))
+            first[self.chunk.session[places]] = places  # the last one assigned stays
+            found = self._first_of[time] = first.tolist()
+        return found[session]
 
     def want(self, place: Place, key: str, tick: int, since: int) -> None:
         """Want a score at a tick and 60 s later, because of what is told at a place."""

@@ -315,7 +315,7 @@ class Diagnosis:
             course.want(place, key, anomaly.ts, anomaly.ts)
             for tick in stream.wanted.over(key, stream.ended.get(key, NEVER_ENDED)[1]):
                 course.scored(place, key, tick, None, first=True)
-        waiting = {self._sessions.keys[session] for session in self._table.unquiet}
+        waiting = {self._sessions.keys[session] for session in self._table.unquiet} if noticed.closed else ()
         for key, tick, score in stream.wanted.take(noticed.closed, waiting):
             course.scored(self._tick_place(course, noticed.accepted, key, tick), key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):
@@ -340,13 +340,9 @@ class Diagnosis:
         at = course.place_of(due)
         session = course.session_of(key)
         if session is not None:
-            mine, times = course.events_of(session)
-            reached = times >= tick + self._config.lateness_ms
-            if accepted is not None:
-                reached &= accepted[mine]
-            first = int(reached.argmax()) if len(reached) else 0
-            if len(reached) and reached[first] and mine[first] < at:
-                return Place(int(mine[first]), AT_EVENT)
+            first = course.first_of(session, tick + self._config.lateness_ms, accepted)
+            if first < at:
+                return Place(first, AT_EVENT)
         return Place(at, due)
 
     def snapshot(self, shards: int = 1) -> bytes:

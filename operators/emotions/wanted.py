@@ -1,7 +1,7 @@
 """Which sessions' scores are wanted at which ticks, so that the effect of an intervention can be told."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,9 @@ from operators.settle import Closed
 _KEPT_MS: Final = 4 * PANE_MS
 """How far back the scores of sessions in which somebody waits are kept: what he fails to do is told a little later."""
 
+Answered = tuple[str, int, float]
+"""Session (by key), tick and score."""
+
 
 class Wanted:
     """The ticks of one partition's sessions (by key) that somebody waits for, each with the time since when."""
@@ -23,7 +26,7 @@ class Wanted:
         self.ticks = ticks or {}
         self.kept = kept or {}
         self._next = min((tick for wanted in self.ticks.values() for tick in wanted), default=NEVER)
-        self._newly: set[str] = set()
+        self._newly: dict[str, None] = {}
 
     def add(self, key: str, tick: int, since: int) -> None:
         """Want the score of a session at a tick and 60 s later, because of something at ``since`` (ms)."""
@@ -31,10 +34,14 @@ class Wanted:
         for when in (tick, tick + EFFECT_MS):
             wanted[when] = max(since, wanted.get(when, since))
         self._next = min(self._next, tick)
-        self._newly.add(key)
+        self._newly[key] = None
 
-    def take(self, closed: Iterable[Closed], waiting: Collection[str]) -> Iterator[tuple[str, int, float]]:
-        """Yield session, tick and score of what is wanted and known; keep what those may want who wait."""
+    def take(self, closed: Sequence[Closed], waiting: Collection[str]) -> list[Answered]:
+        """Return what is wanted and known; keep what those may want who wait, who matter only if something is closed.
+
+        What was kept of others goes at the next closing.
+        """
+        answered: list[Answered] = []
         for closing in closed:
             named = [i for i, key in enumerate(closing.keys) if key in waiting or key in self.ticks]
             if not named:
@@ -45,17 +52,22 @@ class Wanted:
             for i, begin, end in zip(named, begins, ends, strict=True):
                 key = closing.keys[i]
                 if key in self.ticks:  # before the newest push out of what is kept what was closed with them
-                    yield from self._answer(key, _found(self.ticks[key], ticks, scores, begin, end))
+                    places = ((tick, bisect_left(ticks, tick, begin, end)) for tick in self.ticks[key])
+                    found = {tick: scores[at] for tick, at in places if at < end and ticks[at] == tick}
+                    self._answer(key, found, answered)
                     if key in self.kept:
-                        yield from self._answer(key, self.kept[key])
+                        self._answer(key, self.kept[key], answered)
                 if key in waiting and begin < end:
                     self._keep(key, ticks[begin:end], scores[begin:end])
-        if any(key in self.kept for key in self._newly):  # what was wanted before was answered when it was kept
-            for key in [key for key in self.kept if key in self._newly]:
-                yield from self._answer(key, self.kept[key])
+        if self._newly and self.kept:  # what was wanted before was answered when it was kept
+            for key in self._newly:
+                if key in self.kept:
+                    self._answer(key, self.kept[key], answered)
         self._newly.clear()
-        for key in self.kept.keys() - waiting:
-            del self.kept[key]
+        if closed:
+            for key in self.kept.keys() - waiting:
+                del self.kept[key]
+        return answered
 
     def _keep(self, key: str, ticks: list[int], scores: list[float]) -> None:
         """Keep a session's newest scores; ticks are ascending."""
@@ -78,10 +90,10 @@ class Wanted:
         """Yield the ticks that will not come any more because the session is over at ``ended`` (ms)."""
         yield from self._drop(key, [t for t, since in self.ticks.get(key, {}).items() if since <= ended < t])
 
-    def _answer(self, key: str, found: dict[int, float]) -> Iterator[tuple[str, int, float]]:
+    def _answer(self, key: str, found: dict[int, float], answered: list[Answered]) -> None:
         known = self.ticks.get(key)
-        if known:
-            yield from ((key, tick, found[tick]) for tick in self._drop(key, known.keys() & found.keys()))
+        if known and (ticks := known.keys() & found.keys()):
+            answered += [(key, tick, found[tick]) for tick in self._drop(key, ticks)]
 
     def _drop(self, key: str, ticks: Iterable[int]) -> list[int]:
         dropped = sorted(ticks)
@@ -91,8 +103,3 @@ class Wanted:
             del self.ticks[key]
         return dropped
 
-
-def _found(wanted: Iterable[int], ticks: list[int], scores: list[float], begin: int, end: int) -> dict[int, float]:
-    """Return the scores of the wanted ticks among those of one session, which stand there from ``begin`` to ``end``."""
-    places = ((tick, bisect_left(ticks, tick, begin, end)) for tick in wanted)
-    return {tick: scores[at] for tick, at in places if at < end and ticks[at] == tick}
