@@ -219,7 +219,7 @@ class Diagnosis:
             began = table.armed[row, silence]
             visitor = table.visitor[row] or self._meet(row, began.user_id)
             self._matcher.begin(visitor, self._matcher.roles.silences[silence], began)
-            table.arm(row, silence, NEVER, None)
+            table.arm(silence, {row: (NEVER, None)})
         return list(dict.fromkeys(rows[found].tolist()))
 
     def _wake(self, course: Course, key: str, visitor: Visitor, until: int, start: int, at: int | None = None) -> None:

@@ -91,6 +91,7 @@ class Roles(dict[int, Role]):
         """A bit for each slot whose rule waits for what fails to follow."""
         self.slot_of = {slot.rule.number: at for at, slot in enumerate(self.slots)}
         self.silent = frozenset(rule.number for rule in self.silences)
+        self._looked_back: dict[tuple[int, int, bool, bool], Role] = {}
         self.lasting = frozenset(r.number for r in rules.rules if r.same_pages or len(r.after) > 1)
         """The rules of which several events are on their way, whatever comes between: of them the matcher sees all."""
 
@@ -104,14 +105,20 @@ class Roles(dict[int, Role]):
         ``came`` has the bits of the patterns that ask for the page viewed before. ``TRACKED`` is left where a view
         leads ``elsewhere`` than back.
         """
-        mask = role.mask
+        asked = role.mask, came, returns, elsewhere
+        found = self._looked_back.get(asked)
+        if found is None:
+            found = self._looked_back[asked] = self[self._past(*asked)]
+        return found
+
+    def _past(self, mask: int, came: int, returns: bool, elsewhere: bool) -> int:
         out = mask & ~self.of_past
         if elsewhere and mask & self._returned:
             out |= TRACKED
         for bit, entry in self.past:
             if mask & bit and (returns if entry.kind == "returned" else came & bit):
                 out |= entry.bit
-        return self[out]
+        return out
 
     def _role(self, mask: int) -> Role:
         if mask == OBSERVED:

@@ -99,6 +99,23 @@ class _Numbers(dict[Any, int]):
         return number
 
 
+class _Pages(dict[tuple[str, str], int]):
+    """Numbers for pages by page and url; what does not tell urls of a page apart is left out of them."""
+
+    def __init__(self, numbers: _Numbers) -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    def __missing__(self, of: tuple[str, str]) -> int:
+        page, url = of
+        number = self._numbers[f"{page} {path_of(url)}"]
+        if len(page) + len(url) <= _LONG:
+            if len(self) >= _VALUES:
+                self.clear()
+            self[of] = number
+        return number
+
+
 class Sieve:
     """Lets events through. All its state is the table's, and what came lately of each partition."""
 
@@ -108,6 +125,7 @@ class Sieve:
         self._config = config
         self._marks = [mark_of(slot.rule) for slot in roles.slots]
         self._numbers = _Numbers()
+        self._pages = _Pages(self._numbers)
         self._came_from: dict[int, int] = {}
         for bit, entry in roles.past:
             for page in entry.pages:
@@ -242,7 +260,7 @@ class Sieve:
         came = self._came_from.get(page, 0)
         returns = elsewhere = False
         if role.views:
-            here, before = numbers[f"{event.page} {path_of(event.url)}"], table.place.item(row)
+            here, before = self._pages[event.page, event.url], table.place.item(row)
             if here != before:  # views of the same page again are one view
                 returns = here == table.before.item(row)
                 elsewhere = not returns
@@ -325,11 +343,13 @@ class Sieve:
             since[row] = arming.get(place)
             if place in arming:
                 due_of[row] = ts + for_ms
+        changed: dict[int, tuple[int, Began | None]] = {}
         for row, event in since.items():
             if event is not None:
-                table.arm(row, which, due_of[row], _began(event))
+                changed[row] = due_of[row], _began(event)
             elif row in before:
-                table.arm(row, which, NEVER, None)
+                changed[row] = NEVER, None
+        table.arm(which, changed)
 
 
 def _began(event: Any) -> Began:

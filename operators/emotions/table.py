@@ -1,5 +1,6 @@
 """Where a shard keeps its visitors: one row each, as columns; what only the matcher knows of one hangs on his row."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -177,19 +178,22 @@ class Visitors(Columns):
         self.waits[row] = True
         self.settle(row)
 
-    def arm(self, row: int, which: int, due: int, began: Began | None) -> None:
-        """Let a visitor's silence run out at ``due`` (ms), or end it (``NEVER``)."""
-        changes = (due < NEVER) != (self.due.item(row, which) < NEVER)
-        self.due[row, which], self.armed[row, which] = due, began
-        self.next_due = min(self.next_due, due)
-        if changes:
-            self.settle(row)
+    def arm(self, which: int, due: Mapping[int, tuple[int, Began | None]]) -> None:
+        """Let silences of visitors (rows) run out some time (ms), because of what began them, or end (``NEVER``)."""
+        times, marks = self.due[:, which], self.armed[:, which]
+        for row, (until, began) in due.items():
+            changes = (until < NEVER) != (times.item(row) < NEVER)
+            times[row], marks[row] = until, began
+            if until < self.next_due:
+                self.next_due = until
+            if changes:
+                self.settle(row)
 
     def settle(self, row: int) -> None:
         """Note whether a visitor is restless."""
         key = self.key.item(row)
         known = self.restless.get(key)
-        if not self.waits.item(row) and min(self.due[row].tolist(), default=NEVER) == NEVER:
+        if not self.waits.item(row) and all(due == NEVER for due in self.due[row].tolist()):
             if known == row:
                 self._calm(row, key)
         elif known is None or self.row_by_key.get(key) == row:  # else he has come again, in the next session
