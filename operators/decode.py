@@ -227,18 +227,18 @@ class BatchDecoder:
 
     def _watch(self, events: list[Event], kind: UInt8s, watched: Watched, known: int) -> None:
         """Put aside what rules ask for, type by type, then in order."""
-        found: list[tuple[int, int]] = []
         felt = np.flatnonzero(IS_FELT[kind])
         kinds = kind[felt]
+        masks = np.zeros(len(felt), np.object_)
         for number in np.flatnonzero(np.bincount(kinds)).tolist():
             if number in self._masks:
-                at = felt[kinds == number].tolist()
-                masks = self._masks[number]([events[i] for i in at])
-                found += [pair for pair in zip(at, masks, strict=True) if pair[1]]
-        found.sort()
-        watched.at.extend([known + at for at, _ in found])
-        watched.masks.extend([mask for _, mask in found])
-        watched.events.extend([events[at] for at, _ in found])
+                of_kind = np.flatnonzero(kinds == number)
+                masks[of_kind] = self._masks[number]([events[i] for i in felt[of_kind].tolist()])
+        asked = masks.nonzero()[0]
+        places = felt[asked]
+        watched.at.extend((places + known).tolist())
+        watched.masks.extend(masks[asked].tolist())
+        watched.events.extend([events[i] for i in places.tolist()])
 
     def _times(self, batch: RawBatch) -> _Times:
         running = np.maximum.accumulate(batch.record_ts) if len(batch) else batch.record_ts

@@ -43,6 +43,23 @@ def digests(ids: list[str]) -> UInt64s:
     return number
 
 
+def digest(text: str) -> int:
+    """Return the number that `digests` has for a text, which may hold no NUL: a quarter of its time for one alone.
+
+    >>> digest("anna") == digests(["anna"])[0]
+    True
+    """
+    number, raw = int(_SEED), text.encode()
+    for at in range(0, len(raw), 8):
+        number = (number ^ int.from_bytes(raw[at : at + 8], "little")) * int(_STIR) & _ALL
+        number = (number ^ number >> 32) * int(_STIR_AGAIN) & _ALL
+        number ^= number >> 29
+    return number
+
+
+_ALL = (1 << 64) - 1
+
+
 def _of_one_length(text: bytes, n: int, step: int) -> UInt64s:
     """Return the numbers of ids of which one begins every ``step`` bytes, as is usual: none has to be looked for."""
     number = np.full(n, _SEED)

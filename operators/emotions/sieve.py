@@ -15,7 +15,7 @@ import numpy as np
 from operators.chunk import Chunk
 from operators.columns import Flags, Int64s
 from operators.config import NEVER, WindowConfig
-from operators.digests import digests
+from operators.digests import digest
 from operators.emotions.marks import Began, mark_of
 from operators.emotions.patterns import path_of
 from operators.emotions.recent import Recent, UInt64s
@@ -27,6 +27,7 @@ _LONG: Final = 128
 _VALUES: Final = 50_000
 """Values of fields whose numbers are remembered; beyond that the table starts anew."""
 _MIX: Final = np.uint64(0xFF51AFD7ED558CCD)
+_LOW: Final = np.uint64(0xFFFF)
 
 
 class Pass(NamedTuple):
@@ -85,13 +86,24 @@ class _Sifting:
     between: dict[int, tuple[int, int]] = field(default_factory=dict)
     arming: list[dict[int, Any]] = field(default_factory=list)
 
+    def places(self) -> Int64s:
+        """Return where events that count may be of those who are restless: all of theirs, and seldom another's."""
+        n = len(self.names)
+        may = np.ones(n, np.bool_)
+        if n > 4 * len(self.restless):
+            marked = np.zeros(1 << 16, np.bool_)
+            marked[np.fromiter(self.restless, np.uint64, len(self.restless)) & _LOW] = True
+            may = marked[self.names & _LOW]
+        places: Int64s = (may if self.taken is None else may & self.taken).nonzero()[0]
+        return places
+
 
 class _Numbers(dict[Any, int]):
     """Numbers for values, the same everywhere; how many are remembered is bounded, and none that is long."""
 
     def __missing__(self, value: Any) -> int:
         text = str(value).replace("\0", "\\0")
-        number = 0 if value is None else int(digests([text])[0])
+        number = 0 if value is None else digest(text)
         if len(text) <= _LONG:  # a page may send as many long texts as it likes
             if len(self) >= _VALUES:
                 self.clear()
@@ -294,14 +306,11 @@ class Sieve:
 
     def _disturb(self, under_way: _Sifting) -> None:
         """Look at all events of those who wait or of whom a silence has begun."""
-        batch, table = under_way.batch, self._table
-        row_of = map(under_way.restless.get, under_way.names.tolist(), repeat(-1))
-        rows = np.fromiter(row_of, np.int64, len(batch.chunk))
-        theirs = rows >= 0
-        if under_way.taken is not None:
-            theirs &= under_way.taken
-        places = theirs.nonzero()[0]
-        rows = rows[places]
+        table = self._table
+        places = under_way.places()
+        row_of = map(under_way.restless.get, under_way.names[places].tolist(), repeat(-1))
+        rows = np.fromiter(row_of, np.int64, len(places))
+        places, rows = places[rows >= 0], rows[rows >= 0]
         for which in range(len(self._roles.silences)):
             self._fall_silent(under_way, which, places.tolist(), rows)
         waits = table.waits[rows]

@@ -184,8 +184,7 @@ class Visitors(Columns):
         for row, (until, began) in due.items():
             changes = (until < NEVER) != (times.item(row) < NEVER)
             times[row], marks[row] = until, began
-            if until < self.next_due:
-                self.next_due = until
+            self.next_due = min(self.next_due, until)
             if changes:
                 self.settle(row)
 

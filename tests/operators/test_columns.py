@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from operators.columns import Column, group_by, pack, sort_by, unpack
 from operators.config import NEVER
-from operators.digests import digests
+from operators.digests import digest, digests
 
 TYPES: list[Any] = [np.int64, np.uint64, np.int32, np.uint32, np.uint16, np.uint8]
 
@@ -63,7 +63,7 @@ def test_what_is_mostly_the_lowest_takes_a_bit_for_each_of_those() -> None:
 @given(st.lists(st.text(st.sampled_from("ab1-é"), max_size=20), min_size=1))
 def test_a_digest_is_that_of_the_id_alone(ids: list[str]) -> None:
     alone = [int(digests([name])[0]) for name in ids]
-    assert digests(ids).tolist() == alone
+    assert digests(ids).tolist() == alone == [digest(name) for name in ids]
     padded = [name.ljust(20, "x") for name in ids]  # all of one length where none has an accent
     assert digests(padded).tolist() == [int(digests([name, "of another length"])[0]) for name in padded]
 
