@@ -32,7 +32,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--telemetry", type=float, default=0.25, help="the share of them that visitors' pages send")
     options.add_argument("--troubled", type=int, default=200, help="every such event is a click with an error")
     options.add_argument("--seconds", type=float, default=30.0, help="how long is measured")
-    options.add_argument("--warm-up", type=float, default=30.0, help="seconds before that: the broker's code is compiled in them")
+    options.add_argument(
+        "--warm-up", type=float, default=30.0, help="seconds before that: the broker compiles its code"
+    )
     options.add_argument("--partitions", type=int, default=4)
     options.add_argument("--workers", type=int, default=1)
     return options

@@ -15,7 +15,7 @@ from operators.lateness import next_tick
 from operators.polls import PollEvent, Polls
 from operators.presence import ACT, JOIN, LEAVE, STATE, Axis, HeadCounts, Pieces
 from operators.rows import HISTORY, LEAVES, NO_START, Sessions, Users
-from operators.waiting import Events
+from operators.waiting import Due
 from schemas.inbound import MAX_TS
 
 _ELEMENT = np.full(256, LEAVE, np.int8)
@@ -32,9 +32,11 @@ _COUNTED_AS[IS_CHAT], _COUNTED_AS[IS_REACTION], _COUNTED_AS[IS_LEAVE] = _CHATS, 
 class Span:
     """Where sessions begin and end, which ticks they have, and what every tick's window holds."""
 
-    def __init__(self, table: Sessions, rows: Int64s, horizon: Int64s, events: Events, config: WindowConfig) -> None:
-        """``rows`` are ascending; ``events`` are theirs before their horizons, in order, repeats taken out."""
-        self.table, self.rows, self.horizon, self.events, self.config = table, rows, horizon, events, config
+    def __init__(self, table: Sessions, rows: Int64s, horizon: Int64s, due: Due, config: WindowConfig) -> None:
+        """``rows`` are ascending; ``due`` are their events before their horizons."""
+        self.table, self.rows, self.horizon, self.config = table, rows, horizon, config
+        self.events, self._outdone = due.events, due.outdone
+        events = due.events
         had = table.start[rows] != NO_START
         place_of = np.zeros(table.capacity, np.int64)
         place_of[rows] = np.arange(len(rows))
@@ -132,7 +134,7 @@ class Span:
         kept = np.flatnonzero(self.kept)
         self.entries = users.of(self.row[kept])
         owners = np.repeat(kept, self.table.users_count[self.row[kept]])
-        personal = np.flatnonzero(IS_PERSONAL[events.kind])
+        personal = np.flatnonzero(self._personal())
         what = _ELEMENT[events.kind[personal]]
         none = np.zeros(len(owners), np.int64)
         return Pieces(
@@ -144,6 +146,20 @@ class Span:
             users.states(self.entries),
             self.config,
         )
+
+    def _personal(self) -> Flags:
+        """Return which events say something about their user's presence that another does not say as well.
+
+        Of a row of acts the last says it all, but to polls, which ask in between, and where a session ends or a join
+        runs out in between.
+        """
+        kind = self.events.kind
+        personal = IS_PERSONAL[kind]
+        if self._outdone is not None and not self._told_over.any() and self.config.join_timeout_ms == NEVER:
+            polls = np.zeros(len(self.row), np.bool_)
+            polls[self.of_event[IS_POLL[kind]]] = True
+            personal &= polls[self.of_event] | ~self._outdone
+        return personal
 
     def _count_panes(self) -> None:
         """Count events by pane: for each session with ticks its history, the ticks' new panes, a place for the rest."""

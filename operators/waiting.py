@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int64s, first_of_runs, ranges, sort_by
-from operators.config import NEVER
-from operators.kinds import ORDER_MATTERS
+from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, ranges, sort_by
+from operators.config import NEVER, PANE_MS
+from operators.kinds import IS_ACT, ORDER_MATTERS
 from operators.presence import LONG_AGO
 from operators.texts import TextColumn, Texts
 
@@ -127,11 +127,24 @@ class Names:
         return places + (np.cumsum(counts) - counts)[which], Texts.joined(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Events that were closed, in order of row, time and event id, and how many repeats were dropped with them.
+
+    ``outdone`` are acts of which the next thing that their user does is another, in the same pane (None: not known).
+    """
+
+    events: Events
+    outdone: Flags | None
+    repeats: int
+
+
 class _Sorted:
     """Events in order, all before a moment (ms), of which rows are taken out by and by."""
 
     def __init__(self, events: Events, until: int) -> None:
         self._events, self.until = events, until
+        self._outdone = _outdone(events)
         self._count = np.bincount(events.row)
         self._at = np.cumsum(self._count) - self._count
         self._left = len(events)
@@ -139,17 +152,26 @@ class _Sorted:
     def __len__(self) -> int:
         return self._left
 
-    def take(self, rows: Int64s) -> Events:
-        """Take the events of some rows (ascending) out, and return them in order."""
+    def take(self, rows: Int64s) -> tuple[Events, Flags]:
+        """Take the events of some rows (ascending) out; return them in order, and which are outdone."""
         rows = rows[: rows.searchsorted(len(self._count))]
         taken = ranges(self._at[rows], self._count[rows])
         self._count[rows] = 0
         self._left -= len(taken)
-        return self._events.take(taken)
+        return self._events.take(taken), self._outdone[taken]
 
     def rest(self) -> Events:
         """Return what was not taken out, in order."""
         return self._events.take(ranges(self._at, self._count))
+
+
+def _outdone(events: Events) -> Flags:
+    order, row, user = group_by(events.row, events.user)
+    act = IS_ACT[events.kind[order]]
+    goes_on = ~first_of_runs(row, user, events.ts[order] // PANE_MS) & act
+    out = np.zeros(len(order), np.bool_)
+    out[order[:-1]] = goes_on[1:] & act[:-1]
+    return out
 
 
 class Waiting:
@@ -203,13 +225,11 @@ class Waiting:
         self._sorted.append(_Sorted(events, until))
         return repeats
 
-    def close(self, rows: Int64s, horizon: Int64s, count_by_row: Int64s) -> tuple[Events, int]:
-        """Remove the events of rows (ascending) before their horizons (ms).
-
-        Return them in order of row, time and event id, each repeat once, and the number of repeats dropped.
-        """
+    def close(self, rows: Int64s, horizon: Int64s, count_by_row: Int64s) -> Due:
+        """Remove the events of rows (ascending) before their horizons (ms), and return each once."""
         earliest, latest = int(horizon.min()), int(horizon.max())
-        closed = [block.take(rows) for block in self._sorted if block.until <= earliest]
+        taken = [block.take(rows) for block in self._sorted if block.until <= earliest]
+        closed = [events for events, _ in taken]
         for block in self._sorted:
             if block.until > earliest and len(block):  # not all of what these rows have there is before their horizons
                 self._add(block.rest())
@@ -218,12 +238,14 @@ class Waiting:
             horizon_by_row = np.full(len(count_by_row), LONG_AGO)
             horizon_by_row[rows] = horizon
             closed += self._older(latest, lambda block: block.ts < horizon_by_row[block.row])
-            events, repeats = self._in_order(join(closed), count_by_row)
+        if len(taken) == len(closed) == 1:
+            due = Due(*taken[0], 0)
         else:
-            events, repeats = join(closed), 0
-        np.subtract.at(count_by_row, events.row, 1)
-        self._names.drop(events.name)
-        return events, repeats
+            events, repeats = self._in_order(join(closed), count_by_row)
+            due = Due(events, None, repeats)
+        np.subtract.at(count_by_row, due.events.row, 1)
+        self._names.drop(due.events.name)
+        return due
 
     def _older(self, latest: int, is_due: Callable[[Events], Flags]) -> list[Events]:
         """Remove the events that are due from the blocks, and return them; all that is due is before ``latest``."""

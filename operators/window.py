@@ -187,9 +187,9 @@ class Shard:
         sessions.due[rows] = np.minimum(next_tick(self._waiting.earliest(rows, sessions.capacity)), ends)
 
     def _close(self, rows: Int64s, horizon: Int64s) -> Closed:
-        events, repeats = self._waiting.close(rows, horizon, self.sessions.waiting)
-        _REPEATS.inc(repeats)
-        span = Span(self.sessions, rows, horizon, events, self.config)
+        due = self._waiting.close(rows, horizon, self.sessions.waiting)
+        _REPEATS.inc(due.repeats)
+        span = Span(self.sessions, rows, horizon, due, self.config)
         signals = span.measure(self.users, self.polls)
         scores = self._scorer.score(signals)
         unwatched = np.zeros(len(span.row), np.int64)

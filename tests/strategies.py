@@ -147,6 +147,40 @@ def random_log(seed: int, size: int, *, orderly: bool = False) -> list[LogRecord
     return assemble(drawn, rng.choice(STARTS), rng.choice(STAMPS))
 
 
+ACTS = ("chat.message", "reaction", "telemetry.click", "poll.vote")
+CROWD = (
+    *ACTS * 6,
+    *("presence.join", "presence.leave", "poll.opened", REPEAT) * 2,
+    *("poll.closed", "session.ended", "emotion.observed"),
+)
+"""What a few people do close together: mostly acts."""
+CLOSE_MS = (
+    *(0, 1, 40, 90, 200, 300, 700, 1_200) * 4,
+    *(4 * SECOND, 6_500) * 2,
+    *(25 * SECOND, 170 * SECOND, 298_500),
+)
+"""How soon something follows; now and then only when presence is about to run out."""
+
+
+def crowded_log(rng: Random, size: int) -> list[LogRecord]:
+    """Return a log of three people in two sessions, who act again and again before a tick is due."""
+    drawn = [
+        Step(
+            rng.choice(CROWD),
+            rng.choice(CLOSE_MS),
+            rng.choice((*(0,) * 12, 400, 1_500)),
+            0,
+            ("t", rng.choice(("s", "s/2"))),
+            rng.choice(USERS[:3]),
+            "p1",
+            "e",
+            rng.randrange(100),
+        )
+        for _ in range(size)
+    ]
+    return assemble(drawn, STARTS[1], "arrival")
+
+
 def _sorted(log: list[LogRecord]) -> list[LogRecord]:
     return numbered(sorted(log, key=lambda entry: entry.record_ts))
 

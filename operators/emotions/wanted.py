@@ -102,4 +102,3 @@ class Wanted:
         if dropped and not self.ticks[key]:
             del self.ticks[key]
         return dropped
-

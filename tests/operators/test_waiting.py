@@ -49,7 +49,8 @@ def test_what_is_closed_is_what_was_due_and_the_rest_waits(
         if not len(rows):
             assert waiting.sort(early, count) == 0
             continue
-        closed, repeats = waiting.close(rows, until[rows], count)
+        due_now = waiting.close(rows, until[rows], count)
+        closed, repeats = due_now.events, due_now.repeats
         due = sorted((row, ts) for row, ts, _ in model if ts < until[row])
         model = [one for one in model if one[1] >= until[one[0]]]
         assert list(zip(closed.row.tolist(), closed.ts.tolist(), strict=True)) == due

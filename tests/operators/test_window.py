@@ -19,9 +19,9 @@ from schemas.registry import INBOUND_TOPICS
 from tests.compare import assert_same_dead, assert_same_records
 from tests.events import event, numbered, record
 from tests.live_log import live_event_log
-from tests.model import Defaults, LogRecord, reference
+from tests.model import MINUTE, Defaults, LogRecord, reference
 from tests.running import lines, raw_batches, run, window_config
-from tests.strategies import configs, logs, random_log, shuffle_within_lateness
+from tests.strategies import configs, crowded_log, logs, random_log, shuffle_within_lateness
 
 CUTS = st.lists(st.integers(0, 60), max_size=8)
 
@@ -47,6 +47,56 @@ def test_agrees_with_the_reference_on_long_logs(seed: int) -> None:
     actual = run(raw_batches(log, cuts), shards=2, restarts=[5, 11])
     assert_same_records([*expected.engagement, *expected.sessions], actual.told)
     assert_same_dead(expected.dead, actual.dead)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_crowd_that_is_read_event_by_event_agrees_with_the_reference(seed: int) -> None:
+    """What waits is then sorted before its tick can be closed, and of a row of acts only the last is looked at."""
+    rng = Random(seed)
+    log = crowded_log(rng, 160)
+    expected = reference(log)
+    actual = run(raw_batches(log, range(len(log))), restarts=[rng.randrange(160)])
+    assert_same_records([*expected.engagement, *expected.sessions], actual.told)
+    assert expected.accepted + expected.repeats + len(actual.dead) == len(log)
+
+
+ACT, JOIN, LEAVE, END, OPENED, VOTE = (
+    *("reaction", "presence.join", "presence.leave", "session.ended", "poll.opened", "poll.vote"),
+)
+CLOCK = "handoff.resolved"
+"""Belongs to no window; its record moves stream time all the same."""
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([(JOIN, 2), (ACT, 601.7), (ACT, 602.6), (CLOCK, 607.5), (CLOCK, 613)], id="a join runs out"),
+        pytest.param([(ACT, 0.1), (END, 0.2), (ACT, 0.3)], id="a session ends"),
+        pytest.param([(ACT, 4.9), (ACT, 5.5), (CLOCK, 11.5), (CLOCK, 17.5)], id="a pane ends"),
+        pytest.param([(JOIN, 0.1), (LEAVE, 0.2), (ACT, 0.3), (CLOCK, 400)], id="he leaves"),
+        pytest.param([(ACT, 0.1), (JOIN, 0.2), (ACT, 0.3), (CLOCK, 400)], id="he joins"),
+        pytest.param([(OPENED, 0.1), (ACT, 0.2), (VOTE, 0.3), (ACT, 0.4)], id="a poll asks"),
+    ],
+)
+def test_what_happens_between_acts_of_a_user_before_their_tick(steps: list[tuple[str, float]]) -> None:
+    at = [(kind, 1_700_000_000_000 + round(1_000 * s)) for kind, s in steps]
+    last = at[-1][1] - at[-1][1] % 5_000
+    at += [(CLOCK, last + ms) for ms in (6_500, 13_000, 500_000)]
+    made = [
+        event(
+            kind,
+            ts,
+            "host" if kind in (END, OPENED) else "u1",
+            event_id=f"e{i}",
+            **({"poll_id": "p"} if kind in (OPENED, VOTE) else {}),
+        )
+        for i, (kind, ts) in enumerate(at)
+    ]
+    log = numbered([record(line, ts, INBOUND_TOPICS[0]) for line, (_, ts) in zip(made, at, strict=True)])
+    model = Defaults(join_timeout_ms=10 * MINUTE) if (JOIN, 2) in steps else Defaults()
+    expected = reference(log, model)
+    actual = run(raw_batches(log, range(len(log))), window_config(model))
+    assert_same_records([*expected.engagement, *expected.sessions], actual.told)
 
 
 @given(logs(max_size=50), CUTS)

@@ -20,7 +20,7 @@ from sinks.kafka import KafkaSink, KafkaSinkConfig
 from sources.kafka import Connection, check, check_writable, create_topics
 from tests import kafka_secured as rules
 from tests.fix_kafka import wait_until
-from tests.flows.end_to_end import PARTITIONS, Conductor, Log, Reader, ahead, events, expected, until_told
+from tests.flows.end_to_end import PARTITIONS, Conductor, Log, Reader, ahead, events, expected, stopped, until_told
 from tests.flows.running import attune
 from tests.kafka_secured import BOX, CONDUCTOR, GUEST, HIDDEN, KEEPER, OPEN, SEEN, Secured, password
 from tests.sources.kafka_parts import Driver, committed, config, write
@@ -218,10 +218,10 @@ def test_a_conductor_with_no_more_than_its_rights_tells_what_the_replay_tells(
     conductors.append(conductor)
     conductor.start()
     reader = Reader(kafka_secured.open)
-    told = until_told(conductor, reader, wanted)
-    reader.close()
+    until_told(conductor, reader, wanted)
     wait_until(lambda: committed(kafka_secured.open, "attune", INBOUND_TOPICS[0]) > 0, "the group to be told")
-    assert conductor.stop() == 0, conductor.log
+    told = stopped(conductor, reader)
+    reader.close()
     assert told.payloads == {name: {payload} for name, payload in wanted.items()}
     assert "INSECURE" not in conductor.log
     assert password(CONDUCTOR) not in conductor.log
