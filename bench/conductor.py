@@ -33,26 +33,26 @@ class Conductor:
 
 
 @contextmanager
-def running(topics: Topics, folder: Path, arguments: tuple[str, ...] = ()) -> Iterator[Conductor]:
+def running(topics: Topics, folder: Path, arguments: tuple[str, ...] = (), settings: str = "") -> Iterator[Conductor]:
     """Run a conductor over these topics, with the sinks Kafka and gateway and a recovery store; it ends in order.
 
-    Settings, store and log lie in ``folder``. What is not said here is as by default.
+    Its files lie in ``folder``. ``settings`` are tables of its own; what is not said here is as by default.
     """
     names = "\n".join(f'"{topic}" = {json.dumps(topics.name(topic))}' for topic in (*INBOUND_TOPICS, *OUTBOUND_TOPICS))
-    settings = folder / "attune.toml"
-    settings.write_text(
+    file = folder / "attune.toml"
+    file.write_text(
         f'[kafka]\nbootstrap_servers = "{topics.address}"\ngroup_id = "{topics.prefix}"\nstart = "earliest"\n'
         f"[kafka.topics]\n{names}\n"
-        "[gateway]\nport = 0\n[metrics]\nenabled = false\n",
+        f"[gateway]\nport = 0\n[metrics]\nenabled = false\n{settings}",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "flows.cli", "run", "conductor", "--config", str(settings)]
+    command = [sys.executable, "-m", "flows.cli", "run", "conductor", "--config", str(file)]
     command += ["--recovery", str(folder / "recovery"), "--sink", "kafka", "--sink", "gateway", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ATTUNE_")}
     log = folder / "conductor.log"
-    with log.open("wb") as file:
+    with log.open("wb") as told:
         process = subprocess.Popen(
-            command, env={**environment, "PYTHONPATH": str(ROOT)}, cwd=folder, stdout=file, stderr=file
+            command, env={**environment, "PYTHONPATH": str(ROOT)}, cwd=folder, stdout=told, stderr=told
         )
     try:
         yield Conductor(_port(process, log), process)

@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--warm-up", type=float, default=30.0, help="seconds before that: the broker compiles its code"
     )
-    options.add_argument("--partitions", type=int, default=4)
+    options.add_argument("--partitions", type=int, default=1)
+    options.add_argument("--shards", type=int, default=1, help="window.shards, at least the workers")
     options.add_argument("--workers", type=int, default=1)
     return options
 
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> None:
             return
         with broker.topics(address, options.partitions) as topics, tempfile.TemporaryDirectory() as folder:
             arguments = ("--workers", str(options.workers))
-            with conductor.running(topics, Path(folder), arguments) as running:
+            shards = f"[window]\nshards = {options.shards}\n"
+            with conductor.running(topics, Path(folder), arguments, shards) as running:
                 plan = Plan(
                     options.sessions,
                     options.rate,
@@ -107,7 +109,7 @@ def _tell(options: argparse.Namespace, handed: Handed, arrived: dict[str, float]
     assert latencies, "no intervention arrived: measure longer"
     measure.show(
         f"From an event into Kafka to its intervention on the output topic: {options.sessions:,} sessions, "
-        f"{options.partitions} partitions, {100 * options.telemetry:.0f} % telemetry",
+        f"{options.partitions} partitions, {options.shards} shards, {100 * options.telemetry:.0f} % telemetry",
         ["ms", "p50", "p95", "p99", "max", "interventions", "missing"],
         [
             [

@@ -315,7 +315,7 @@ class Recovery(Section):
 
     path: Path | None = None
     partitions: Annotated[int, Field(ge=1, le=256)] = 4
-    epoch_interval_s: Annotated[Number, Field(ge=0.1, le=3600)] = 10.0
+    epoch_interval_s: Annotated[Number, Field(ge=0.1, le=3600)] = 30.0
     backup_interval_s: Annotated[Number, Field(ge=0, le=30 * 86_400)] = 0.0
 
 

@@ -98,7 +98,7 @@ class Course:
 
     def time_at(self, place: int) -> int:
         """Return the stream time at an event; behind the last, that after the chunk."""
-        return int(self.chunk.stream_time[place]) if place < len(self.chunk) else self.chunk.clock
+        return self.chunk.stream_time.item(place) if place < len(self.chunk) else self.chunk.clock
 
     def time_of(self, place: Place) -> int:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""

@@ -5,6 +5,7 @@ event that made the tick due. A tenant's cues come to one shard, whatever the se
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from operators.config import PANE_MS
 from schemas.inbound import InterventionApproval, InterventionOutcome
@@ -23,8 +24,7 @@ def covering_tick(ts: int) -> int:
     return (ts // PANE_MS + 1) * PANE_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Felt:
+class Felt(NamedTuple):
     """What one user showed at one moment: the emotions of one event or timer, at least one, in the order of the rules.
 
     ``stream_time`` is that of their partition up to and with the event (milliseconds).
@@ -34,16 +34,14 @@ class Felt:
     stream_time: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """An anomaly that was raised or resolved at a tick."""
 
     anomaly: Anomaly
     stream_time: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An outcome or an approval, and where its record stood: what it would need as a dead letter."""
 
     event: InterventionOutcome | InterventionApproval
@@ -54,8 +52,7 @@ class Answer:
     stream_time: int
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """The score of a session at a tick, 0 in silence; None if the session was over before.
 
     It comes for the covering tick of every `Felt` and of the stream time of every approval of what may be an
@@ -70,8 +67,7 @@ class Scored:
     stream_time: int
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(NamedTuple):
     """A session ended at ``ts``; after it comes nothing of that session but scores, outcomes and approvals."""
 
     tenant_id: str

@@ -2,7 +2,6 @@
 
 import pickle
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -68,7 +67,7 @@ def by_session(cues: Iterable[Iterable[Cue]]) -> dict[tuple[str, str], list[Cue]
     """Return the cues of each session in order, without stream time, which tells where a batch was cut."""
     out: dict[tuple[str, str], list[Cue]] = {}
     for cue in (cue for of_shard in cues for cue in of_shard):
-        out.setdefault(session_of(cue), []).append(replace(cue, stream_time=0))
+        out.setdefault(session_of(cue), []).append(cue._replace(stream_time=0))
     return out
 
 
