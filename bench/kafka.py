@@ -21,6 +21,7 @@ from bench.partitions import Partitions
 from bench.sinks import Counting
 from flows import logs
 from flows.conductor import ConductorConfig, build
+from flows.engine import tune_memory
 from schemas.batches import RawBatch
 from schemas.registry import OUTBOUND
 from sinks.kafka import KafkaSink, KafkaSinkConfig
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
     """Print the table."""
     # The broker is not stamping a log that is loaded, and the source would say so at each start.
     logs.configure("error")
+    tune_memory()  # as whoever runs it for real does
     with broker.running(options.kafka) as address:
         if address is None:
             return

@@ -18,7 +18,7 @@ from bench.events import Load
 from bench.rivals import bare_loop, sliding_window
 from bench.sinks import Counting
 from flows.conductor import ConductorConfig, build
-from flows.engine import collect_seldom
+from flows.engine import tune_memory
 from operators.anomalies.config import AnomalyConfig
 from operators.emotions.rules import Rules, read_rules
 from schemas.batches import RawBatch
@@ -265,7 +265,7 @@ def _recovering(batches: list[RawBatch], shards: int) -> None:
 
 def run_flow(flow: Dataflow) -> None:
     """Run a flow without epochs."""
-    collect_seldom()  # as whoever runs it for real does
+    tune_memory()  # as whoever runs it for real does
     run_main(flow, epoch_interval=NO_EPOCHS)
 
 

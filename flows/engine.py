@@ -32,15 +32,6 @@ class Placement:
     workers: int = 1
 
 
-def collect_seldom() -> None:
-    """Let Python look for cyclic garbage seldom.
-
-    What is remembered of visitors are many small objects that live long, and hardly anything here makes cycles: by
-    default Python would walk through all of them again and again, which costs a third of their time.
-    """
-    gc.set_threshold(5_000, 1_000, 100)
-
-
 _KEPT = {
     "MALLOC_MMAP_THRESHOLD_": (-3, 32 << 20),
     "MALLOC_TRIM_THRESHOLD_": (-1, 256 << 20),
@@ -49,12 +40,16 @@ _KEPT = {
 """By the environment variable that sets it: the number of an option of glibc's ``mallopt``, and bytes."""
 
 
-def keep_memory() -> None:
-    """Have the allocator keep what was given back to it, where it is glibc's; what the environment sets stays.
+def tune_memory() -> None:
+    """Let Python look for cyclic garbage seldom, and glibc's allocator keep what was given back to it.
 
-    A closing and a snapshot need megabytes for an instant. Taken from the system anew each time, page by page, they
-    were most of what a snapshot cost.
+    What is remembered of visitors are many small objects that live long, and hardly anything here makes cycles: by
+    default Python would walk through all of them again and again, which costs a third of their time.
+
+    A closing and a snapshot need megabytes for an instant. Taken from the system anew each time, page by page, they are
+    most of what a snapshot costs. What the environment sets stays.
     """
+    gc.set_threshold(5_000, 1_000, 100)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for variable, (option, nbytes) in _KEPT.items():
@@ -69,8 +64,7 @@ def run(flow: Dataflow, placement: Placement, epoch_interval_s: float, recovery:
         AttuneError: what a source, an operator or a sink has raised.
         TerminalError: the engine's own failure, or an exception that nobody foresaw.
     """
-    collect_seldom()
-    keep_memory()
+    tune_memory()
     try:
         cluster_main(
             flow,

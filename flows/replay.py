@@ -9,7 +9,7 @@ from pathlib import Path
 from bytewax.testing import cluster_main
 
 from flows.conductor import ConductorConfig, build
-from flows.engine import collect_seldom
+from flows.engine import tune_memory
 from schemas.errors import AttuneError, ConfigError
 from sinks.jsonl import JsonlSink
 from sources import files
@@ -44,7 +44,7 @@ def replay(
         raise ConfigError("standard input (-) can be read once only; name it once")
     logs = [files.log(path) for path in paths]
     sink = JsonlSink(out, workers)
-    collect_seldom()
+    tune_memory()
     read = files.Progress()
     flow = build(config or ConductorConfig(), files.FileSource(logs, read), {"jsonl": sink})
     fault: list[BaseException] = []
