@@ -14,7 +14,7 @@ from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import DeadLetters
 from operators.digests import digests
 from operators.emotions.patterns import OBSERVED, Sorter
-from operators.kinds import IS_FELT, IS_POLL, KIND, WINDOWED
+from operators.kinds import IS_POLL, KIND, WINDOWED
 from operators.numbering import SessionNumbers, ShardNumbers
 from operators.texts import TextColumn
 from schemas.batches import Int64s, RawBatch, Records
@@ -28,8 +28,8 @@ from schemas.inbound import (
     InterventionOutcome,
 )
 
-Masks = Callable[[list[Any]], list[int]]
-"""Tells the masks of events of one type."""
+Mask = Callable[[Any], int]
+"""Tells the mask of an event of some type."""
 
 _RUN = 1_024
 """Records that are decoded together, a multiple of 128: their objects stay in the cache until they are columns."""
@@ -98,10 +98,13 @@ class BatchDecoder:
     def __init__(self, shards: int, config: WindowConfig, sorters: Mapping[type[Event], Sorter] | None = None) -> None:
         """``sorters`` tell the events that rules of emotions ask for, by type; without them none are looked for."""
         self._config = config
-        masks: dict[type[Event], Masks] = {s: sorter.masks for s, sorter in (sorters or {}).items() if sorter.is_needed}
-        if masks:
-            masks[EmotionObserved] = _observed
-        self._masks = {KIND[struct]: of_type for struct, of_type in masks.items()}
+        self._masks: dict[type[Event], Mask] = {
+            struct: sorter.mask for struct, sorter in (sorters or {}).items() if sorter.is_needed
+        }
+        if self._masks:
+            self._masks[EmotionObserved] = _observed
+        self._is_asked = np.zeros(256, np.bool_)
+        self._is_asked[[KIND[struct] for struct in self._masks]] = True
         self._decoder = msgspec.json.Decoder(AnyEvent)
         self._sessions = SessionNumbers(shards)
         self._shards = shards
@@ -226,19 +229,15 @@ class BatchDecoder:
         )
 
     def _watch(self, events: list[Event], kind: UInt8s, watched: Watched, known: int) -> None:
-        """Put aside what rules ask for, type by type, then in order."""
-        felt = np.flatnonzero(IS_FELT[kind])
-        kinds = kind[felt]
-        masks = np.zeros(len(felt), np.object_)
-        for number in np.flatnonzero(np.bincount(kinds)).tolist():
-            if number in self._masks:
-                of_kind = np.flatnonzero(kinds == number)
-                masks[of_kind] = self._masks[number]([events[i] for i in felt[of_kind].tolist()])
-        asked = masks.nonzero()[0]
-        places = felt[asked]
-        watched.at.extend((places + known).tolist())
-        watched.masks.extend(masks[asked].tolist())
-        watched.events.extend([events[i] for i in places.tolist()])
+        """Put aside what rules ask for."""
+        masks, at, found, asked = self._masks, watched.at, watched.masks, watched.events
+        for place in self._is_asked[kind].nonzero()[0].tolist():
+            event = events[place]
+            mask = masks[type(event)](event)
+            if mask:
+                at.append(known + place)
+                found.append(mask)
+                asked.append(event)
 
     def _times(self, batch: RawBatch) -> _Times:
         running = np.maximum.accumulate(batch.record_ts) if len(batch) else batch.record_ts
@@ -328,8 +327,8 @@ class BatchDecoder:
         return True
 
 
-def _observed(events: list[Any]) -> list[int]:
-    return [OBSERVED] * len(events)
+def _observed(_: Any) -> int:
+    return OBSERVED
 
 
 def _reply(

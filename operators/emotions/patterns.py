@@ -190,17 +190,11 @@ class Sorter:
         """Whether events of the type may match at all."""
         return bool(self._alternatives or self._always)
 
-    def masks(self, events: list[Any]) -> list[int]:
-        """Return for each event the bits of the patterns that it matches; 0: no rule asks for it."""
-        known, key = self._known, self._key
-        try:
-            found = [known[key(event)] for event in events]
-        except KeyError:
-            found = [known.get(of := key(event)) or self._look(of) for event in events]
-        return [
-            mask if not bands else _in_bands(mask, bands, event)
-            for (mask, bands), event in zip(found, events, strict=True)
-        ]
+    def mask(self, event: Any) -> int:
+        """Return the bits of the patterns that an event matches; 0: no rule asks for it."""
+        key = self._key(event)
+        mask, bands = self._known.get(key) or self._look(key)
+        return _in_bands(mask, bands, event) if bands else mask
 
     def _look(self, key: Any) -> tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]:
         """Work out what texts and truths alone decide, and which bands are then left to be looked at."""

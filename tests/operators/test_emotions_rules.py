@@ -81,7 +81,7 @@ def test_long_urls_are_told_apart_but_not_remembered() -> None:
     long = "\N{SNOWMAN}" * 4_000
     for number, end in enumerate("abca"):
         view = PageView(f"e{number}", "t", "s", "u", 20_000 + number, f"/{long}{end}?q", "product")
-        told += matcher.feed(visitor, view, sorter.masks([view])[0], 0, -1, ()) or []
+        told += matcher.feed(visitor, view, sorter.mask(view), 0, -1, ()) or []
     assert [shown.rule.name for shown in told] == ["products_compared"]
     assert all(len(str(mark)) < 100 for marks in visitor.marks.values() for mark in marks)
 
@@ -93,6 +93,6 @@ def test_long_texts_are_sorted_but_not_remembered(tmp_path: Path) -> None:
     patterns = read_rules(file).patterns
     sorter = patterns.sorters[Search]
     for text, fits in (("a voucher", True), ("x" * 3_000 + "voucher", True), ("x" * 3_000, False)):
-        (mask,) = sorter.masks([Search("e", "t", "s", "u", 1, text, 1)])
+        mask = sorter.mask(Search("e", "t", "s", "u", 1, text, 1))
         assert bool(mask & patterns.bits["looked_at"]) == fits
     assert len(sorter._known) == 1

@@ -224,7 +224,7 @@ def all_seen(rules: Rules, log: Sequence[LogRecord]) -> list[Told]:
         sorter = rules.patterns.sorters.get(type(event))
         mask = OBSERVED if event.__struct_config__.tag == "emotion.observed" else 0
         if sorter is not None:
-            (mask,) = sorter.masks([event])
+            mask = sorter.mask(event)
         visitor = visitors.setdefault(event.user_id, Plain(matcher, event.user_id))
         until = max(record.record_ts - WINDOW.stream_delay_ms, event.ts - 1)
         out += visitor.take(event, mask, until)
