@@ -10,6 +10,7 @@ import gc
 import os
 import sqlite3
 import stat
+import sys
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -50,8 +51,8 @@ def tune_memory() -> None:
     most of what a snapshot costs. What the environment sets stays.
     """
     gc.set_threshold(5_000, 1_000, 100)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None and "glibc.malloc." not in os.environ.get("GLIBC_TUNABLES", ""):
         for variable, (option, nbytes) in _KEPT.items():
             if variable not in os.environ:
                 mallopt(option, nbytes)

@@ -152,11 +152,20 @@ class _Sorted:
     def __len__(self) -> int:
         return self._left
 
-    def take(self, rows: Int64s) -> tuple[Events, Flags]:
-        """Take the events of some rows (ascending) out; return them in order, and which are outdone."""
+    def take(self, rows: Int64s, horizon: Int64s) -> tuple[Events, Flags]:
+        """Take the events of rows (ascending) before their horizons (ms); return them in order, and which are outdone.
+
+        As long as a row has events here its number must not be given to another session.
+        """
         rows = rows[: rows.searchsorted(len(self._count))]
-        taken = ranges(self._at[rows], self._count[rows])
-        self._count[rows] = 0
+        counts = self._count[rows]
+        taken = ranges(self._at[rows], counts)
+        if len(taken) and horizon.min() < self.until:
+            row = np.repeat(np.arange(len(rows)), counts)
+            due = self._events.ts[taken] < horizon[row]
+            taken, counts = taken[due], np.bincount(row[due], minlength=len(rows))
+        self._at[rows] += counts
+        self._count[rows] -= counts
         self._left -= len(taken)
         return self._events.take(taken), self._outdone[taken]
 
@@ -227,13 +236,10 @@ class Waiting:
 
     def close(self, rows: Int64s, horizon: Int64s, count_by_row: Int64s) -> Due:
         """Remove the events of rows (ascending) before their horizons (ms), and return each once."""
-        earliest, latest = int(horizon.min()), int(horizon.max())
-        taken = [block.take(rows) for block in self._sorted if block.until <= earliest]
+        latest = int(horizon.max())
+        taken = [found for found in (block.take(rows, horizon) for block in self._sorted) if len(found[0])]
+        self._sorted = [block for block in self._sorted if len(block)]
         closed = [events for events, _ in taken]
-        for block in self._sorted:
-            if block.until > earliest and len(block):  # not all of what these rows have there is before their horizons
-                self._add(block.rest())
-        self._sorted = [block for block in self._sorted if block.until <= earliest and len(block)]
         if any(begin < latest for begin, _ in self._blocks):
             horizon_by_row = np.full(len(count_by_row), LONG_AGO)
             horizon_by_row[rows] = horizon

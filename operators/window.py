@@ -131,7 +131,7 @@ class Shard:
     def _prepare(self) -> None:
         """Sort what the next tick will close, when half of the time in which it can come is over."""
         if self._clocks:
-            until = (max(self._clocks.values()) - self.config.lateness_ms // 2) // PANE_MS * PANE_MS
+            until = (min(self._clocks.values()) - self.config.lateness_ms // 2) // PANE_MS * PANE_MS
             _REPEATS.inc(self._waiting.sort(until, self.sessions.waiting))
 
     def _horizon(self, rows: Int64s) -> Int64s:

@@ -28,8 +28,8 @@ class Place(NamedTuple):
     due: int
 
 
-_LONG_WANTED: Final = Place(-1, 0)
-"""Before all of a chunk: where something is wanted since an earlier one."""
+BEFORE_ALL: Final = Place(-1, 0)
+"""Before all of a chunk: where something was wanted, or closed, with an earlier one."""
 
 
 @dataclass(slots=True)
@@ -56,8 +56,10 @@ class Course:
     an end, and which.
     """
 
-    def __init__(self, chunk: Chunk, stream: Stream) -> None:
+    def __init__(self, chunk: Chunk, accepted: Flags | None, stream: Stream) -> None:
+        """Begin a chunk of which some events were ``accepted`` (None: all)."""
         self.chunk = chunk
+        self._accepted = accepted
         self.stream = stream
         self.gone: dict[str, None] = {}
         self.starts: list[int] = []
@@ -104,16 +106,16 @@ class Course:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
         return min(place.due, self.time_at(place.at))
 
-    def first_of(self, session: int, time: int, accepted: Flags | None) -> int:
-        """Return the first accepted event (None: all are) of a session (number) at or behind a time (ms).
+    def first_of(self, session: int, time: int) -> int:
+        """Return the first accepted event of a session (number) at or behind a time (ms).
 
         It is the number of events if there is none.
         """
         found = self._first_of.get(time)  # a tick is the same for many sessions
         if found is None:
             reached = self.chunk.ts >= time
-            if accepted is not None:
-                reached &= accepted
+            if self._accepted is not None:
+                reached &= self._accepted
             places = reached.nonzero()[0][::-1]
             first = np.full(len(self.chunk.sessions), len(self.chunk))
             first[self.chunk.session[places]] = places  # the last one assigned stays
@@ -126,7 +128,7 @@ class Course:
         for when in (tick, tick + EFFECT_MS):
             places = self._wanted.setdefault((key, when), [])
             if not places and when in before:
-                places.append(_LONG_WANTED)
+                places.append(BEFORE_ALL)
             places.append(place)
         self.stream.wanted.add(key, tick, since)
 

@@ -15,7 +15,7 @@ from operators.chunk import Chunk, Reply
 from operators.columns import Flags, Int64s, pack, unpack
 from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.emotions.alarms import Alarms
-from operators.emotions.course import AT_EVENT, NEVER_ENDED, Course, Place, Stream, parts, session_key
+from operators.emotions.course import AT_EVENT, BEFORE_ALL, NEVER_ENDED, Course, Place, Stream, parts, session_key
 from operators.emotions.matcher import Matcher
 from operators.emotions.patterns import OBSERVED
 from operators.emotions.recent import Recent
@@ -81,7 +81,7 @@ class Diagnosis:
     def take(self, noticed: Noticed) -> list[Cue]:
         """Take in a chunk and what was closed with it; return the cues that follow, in order."""
         chunk = noticed.chunk
-        course = Course(chunk, self._streams.setdefault(chunk.partition, Stream()))
+        course = Course(chunk, noticed.accepted, self._streams.setdefault(chunk.partition, Stream()))
         stream = course.stream
         if len(chunk) or chunk.replies:
             self._events(course, noticed.accepted)
@@ -310,16 +310,18 @@ class Diagnosis:
         stream = course.stream
         for anomaly in noticed.anomalies:
             key = session_key(anomaly.tenant_id, anomaly.session_id)
-            place = self._tick_place(course, noticed.accepted, key, anomaly.ts)
+            place = self._tick_place(course, key, anomaly.ts)
             course.tell(place, Seen(anomaly, course.time_of(place)), first=True)
             course.want(place, key, anomaly.ts, anomaly.ts)
             for tick in stream.wanted.over(key, stream.ended.get(key, NEVER_ENDED)[1]):
                 course.scored(place, key, tick, None, first=True)
         waiting = {self._sessions.keys[session] for session in self._table.unquiet} if noticed.closed else ()
-        for key, tick, score in stream.wanted.take(noticed.closed, waiting):
-            course.scored(self._tick_place(course, noticed.accepted, key, tick), key, tick, score, first=True)
+        for key, tick, score, earlier in stream.wanted.take(noticed.closed, waiting, stream.clock):
+            place = BEFORE_ALL if earlier else self._tick_place(course, key, tick)
+            course.scored(place, key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):
-            place = self._tick_place(course, noticed.accepted, key, tick)
+            # By stream time alone: an event that is beyond it in time tells nothing of a tick that no session had.
+            place = self._due_place(course, tick)
             course.scored(place, key, tick, 0.0 if self._lived(stream, key, tick) else None, first=True)
         if stream.ended:
             stream.ended = {
@@ -334,16 +336,19 @@ class Diagnosis:
         start, ended = stream.ended.get(key, NEVER_ENDED)
         return start <= tick <= ended
 
-    def _tick_place(self, course: Course, accepted: Flags | None, key: str, tick: int) -> Place:
+    def _tick_place(self, course: Course, key: str, tick: int) -> Place:
         """Return where a tick became due: by stream time, or before that by the session's watermark."""
-        due = tick + self._config.stream_delay_ms
-        at = course.place_of(due)
+        place = self._due_place(course, tick)
         session = course.session_of(key)
         if session is not None:
-            first = course.first_of(session, tick + self._config.lateness_ms, accepted)
-            if first < at:
+            first = course.first_of(session, tick + self._config.lateness_ms)
+            if first < place.at:
                 return Place(first, AT_EVENT)
-        return Place(at, due)
+        return place
+
+    def _due_place(self, course: Course, tick: int) -> Place:
+        due = tick + self._config.stream_delay_ms
+        return Place(course.place_of(due), due)
 
     def snapshot(self, shards: int = 1) -> bytes:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with."""

@@ -13,8 +13,8 @@ from operators.settle import Closed
 _KEPT_MS: Final = 4 * PANE_MS
 """How far back the scores of sessions in which somebody waits are kept: what he fails to do is told a little later."""
 
-Answered = tuple[str, int, float]
-"""Session (by key), tick and score."""
+Answered = tuple[str, int, float, bool]
+"""Session (by key), tick and score, and whether that was closed with an earlier chunk."""
 
 
 class Wanted:
@@ -36,14 +36,16 @@ class Wanted:
         self._next = min(self._next, tick)
         self._newly[key] = None
 
-    def take(self, closed: Sequence[Closed], waiting: Collection[str]) -> list[Answered]:
+    def take(self, closed: Sequence[Closed], waiting: Collection[str], clock: int) -> list[Answered]:
         """Return what is wanted and known; keep what those may want who wait, who matter only if something is closed.
 
-        What was kept of others goes at the next closing.
+        An approval wants the tick behind the stream time (``clock``, ms), which events ahead of it may have closed, so
+        such ticks are kept as well. What is not needed any more goes at the next closing.
         """
         answered: list[Answered] = []
         for closing in closed:
-            named = [i for i, key in enumerate(closing.keys) if key in waiting or key in self.ticks]
+            ahead = closing.ts.max(initial=0) > clock
+            named = [i for i, key in enumerate(closing.keys) if ahead or key in waiting or key in self.ticks]
             if not named:
                 continue
             begins = np.searchsorted(closing.session, named).tolist()
@@ -54,19 +56,20 @@ class Wanted:
                 if key in self.ticks:  # before the newest push out of what is kept what was closed with them
                     places = ((tick, bisect_left(ticks, tick, begin, end)) for tick in self.ticks[key])
                     found = {tick: scores[at] for tick, at in places if at < end and ticks[at] == tick}
-                    self._answer(key, found, answered)
+                    self._answer(key, found, answered, earlier=False)
                     if key in self.kept:
-                        self._answer(key, self.kept[key], answered)
-                if key in waiting and begin < end:
+                        self._answer(key, self.kept[key], answered, earlier=True)
+                if begin < end and (key in waiting or ticks[end - 1] > clock):
                     self._keep(key, ticks[begin:end], scores[begin:end])
         if self._newly and self.kept:  # what was wanted before was answered when it was kept
             for key in self._newly:
                 if key in self.kept:
-                    self._answer(key, self.kept[key], answered)
+                    self._answer(key, self.kept[key], answered, earlier=True)
         self._newly.clear()
         if closed:
             for key in self.kept.keys() - waiting:
-                del self.kept[key]
+                if max(self.kept[key]) <= clock:
+                    del self.kept[key]
         return answered
 
     def _keep(self, key: str, ticks: list[int], scores: list[float]) -> None:
@@ -90,10 +93,10 @@ class Wanted:
         """Yield the ticks that will not come any more because the session is over at ``ended`` (ms)."""
         yield from self._drop(key, [t for t, since in self.ticks.get(key, {}).items() if since <= ended < t])
 
-    def _answer(self, key: str, found: dict[int, float], answered: list[Answered]) -> None:
+    def _answer(self, key: str, found: dict[int, float], answered: list[Answered], *, earlier: bool) -> None:
         known = self.ticks.get(key)
         if known and (ticks := known.keys() & found.keys()):
-            answered += [(key, tick, found[tick]) for tick in self._drop(key, ticks)]
+            answered += [(key, tick, found[tick], earlier) for tick in self._drop(key, ticks)]
 
     def _drop(self, key: str, ticks: Iterable[int]) -> list[int]:
         dropped = sorted(ticks)

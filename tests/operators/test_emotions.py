@@ -130,6 +130,20 @@ def test_an_approval_that_comes_late_is_measured_by_a_score_that_is_still_to_com
         assert all(found.values())
 
 
+def test_an_approval_knows_a_score_whose_tick_an_early_event_has_closed() -> None:
+    log = [
+        said("chat.message", 1_000),
+        said("chat.message", 4_000, late_ms=-4_000, user="u2"),
+        said("chat.message", 4_200, session="other"),
+        approval(4_500),
+        said("chat.message", 70_000, user="u2"),
+    ]
+    for cuts in ((), *([i] for i in range(1, len(log))), range(len(log))):
+        found = scores(log, cuts)
+        assert list(found) == [5_000, 65_000]
+        assert found[5_000]
+
+
 def test_an_approval_from_the_far_future_is_not_waited_for() -> None:
     years = 7_000 * 365 * 86_400_000
     log = [approval(0, late_ms=-years), said("chat.message", 1), said("chat.message", 200_000)]
