@@ -117,12 +117,15 @@ class Shard:
 
     def close(self) -> Iterator[Closed]:
         """Close every tick that a session's watermark or its partition's stream time has reached."""
+        idle = True
         while True:
             rows = self._due()
             if not len(rows):
-                self._prepare()
+                if idle:  # in a backlog each chunk closes ticks, and what comes next is sorted with the next ones
+                    self._prepare()
                 self._shrink()
                 return
+            idle = False
             for some, horizon in self._portions(rows):
                 cut = some[horizon < self._horizon(some)]
                 yield self._close(some, horizon)
