@@ -192,7 +192,7 @@ class Visitors(Columns):
         """Note whether a visitor is restless."""
         key = self.key.item(row)
         known = self.restless.get(key)
-        if not self.waits.item(row) and all(due == NEVER for due in self.due[row].tolist()):
+        if not self.waits.item(row) and min(self.due[row].tolist(), default=NEVER) == NEVER:
             if known == row:
                 self._calm(row, key)
         elif known is None or self.row_by_key.get(key) == row:  # else he has come again, in the next session

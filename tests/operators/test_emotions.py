@@ -134,7 +134,10 @@ def test_an_approval_knows_a_score_whose_tick_an_early_event_has_closed() -> Non
     log = [
         said("chat.message", 1_000),
         said("chat.message", 4_000, late_ms=-4_000, user="u2"),
-        said("chat.message", 4_200, session="other"),
+        said("chat.message", 4_100, late_ms=3_000, session="other"),
+        said(
+            "chat.message", 4_200, late_ms=-4_000, session="other"
+        ),  # closes its tick, and nothing of the first's goes
         approval(4_500),
         said("chat.message", 70_000, user="u2"),
     ]
@@ -142,6 +145,19 @@ def test_an_approval_knows_a_score_whose_tick_an_early_event_has_closed() -> Non
         found = scores(log, cuts)
         assert list(found) == [5_000, 65_000]
         assert found[5_000]
+
+
+def test_a_tick_that_no_session_had_is_told_by_stream_time_alone() -> None:
+    log = [
+        said("session.ended", 1_000, user="host"),
+        approval(2_000),
+        said("session.ended", 8_000, user="host"),
+        said("chat.message", 70_000, session="other"),
+    ]
+    whole = by_session(cues_of(log))
+    assert scores(log)[5_000] is None
+    for cuts in ([2], [3], range(len(log))):
+        assert by_session(cues_of(log, cuts)) == whole
 
 
 def test_an_approval_from_the_far_future_is_not_waited_for() -> None:

@@ -87,17 +87,17 @@ def test_proofs_at_the_live_edge_do_not_change_the_order(logs: list[Log], data: 
     merger = Merger(len(logs))
     at = [0] * len(logs)
     out: list[tuple[int, int]] = []
-    for now in range(0, 90, 3):
+    for moment in range(0, 90, 3):
         parts = {}
         for lane, log in enumerate(logs):
-            written = sum(stamp <= now for stamp in log)
-            stop = written if now > 60 else data.draw(st.integers(at[lane], written))
+            written = sum(stamp <= moment for stamp in log)
+            stop = written if moment > 60 else data.draw(st.integers(at[lane], written))
             if stop > at[lane]:
                 parts[lane] = at[lane], stop
             at[lane] = stop
-        push_some(merger, dict(enumerate(logs)), parts, float(now))
+        push_some(merger, dict(enumerate(logs)), parts, float(moment))
         for lane, log in enumerate(logs):
-            asked = data.draw(st.integers(0, now))
+            asked = data.draw(st.integers(0, moment))
             if at[lane] >= sum(stamp <= asked for stamp in log):
                 merger.prove(lane, float(asked), data.draw(st.sampled_from([0, asked])))
         out += pop(merger, logs, data.draw(st.integers(1, 9)))
