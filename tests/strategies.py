@@ -162,7 +162,7 @@ CLOSE_MS = (
 """How soon something follows; now and then only when presence is about to run out."""
 
 
-def crowded_log(rng: Random, size: int) -> list[LogRecord]:
+def crowded_log(rng: Random, size: int, tenant: str = "t") -> list[LogRecord]:
     """Return a log of three people in two sessions, who act again and again before a tick is due."""
     drawn = [
         Step(
@@ -170,7 +170,7 @@ def crowded_log(rng: Random, size: int) -> list[LogRecord]:
             rng.choice(CLOSE_MS),
             rng.choice((*(0,) * 12, 400, 1_500)),
             0,
-            ("t", rng.choice(("s", "s/2"))),
+            (tenant, rng.choice(("s", "s/2"))),
             rng.choice(USERS[:3]),
             "p1",
             "e",

@@ -1,6 +1,7 @@
 """The window against the reference: any log, cut anyhow, over any number of shards, killed and restored anywhere."""
 
 import struct
+from dataclasses import replace
 from random import Random
 
 import msgspec
@@ -58,6 +59,23 @@ def test_a_crowd_that_is_read_event_by_event_agrees_with_the_reference(seed: int
     actual = run(raw_batches(log, range(len(log))), restarts=[rng.randrange(160)])
     assert_same_records([*expected.engagement, *expected.sessions], actual.told)
     assert expected.accepted + expected.repeats + len(actual.dead) == len(log)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_partitions_that_are_read_apart_do_not_touch_each_other(seed: int) -> None:
+    """One runs ahead of the other, in the same shard: what waits there is sorted by the one that is behind."""
+    rng = Random(seed)
+    logs = [crowded_log(rng, 80, tenant) for tenant in ("t", "u")]
+    parts = [
+        [replace(batch, partition=part) for batch in raw_batches(log, range(len(log)))] for part, log in enumerate(logs)
+    ]
+    batches = []
+    while any(parts):
+        part = rng.choice([part for part in parts if part])
+        batches += [part.pop(0) for _ in range(min(len(part), rng.choice((1, 5, 20))))]
+    expected = [reference(log) for log in logs]
+    actual = run(batches, restarts=[rng.randrange(80)])
+    assert_same_records([r for each in expected for r in (*each.engagement, *each.sessions)], actual.told)
 
 
 ACT, JOIN, LEAVE, END, OPENED, VOTE = (
