@@ -51,29 +51,30 @@ def sort_by(major: Int64s, minor: Int64s) -> Int64s:
 
 
 def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> tuple[Int64s, Int64s, npt.NDArray[np.uint64]]:
-    """Return a stable order that puts equal pairs side by side, and both columns in it.
+    """Return the stable order by ``major`` (0 to 2**31 - 1), then ``minor``, and both columns in it.
 
-    ``minor`` are 64-bit digests, in no useful order.
+    ``minor`` are 64-bit digests. Sorts by ``major`` and as many of the highest bits of ``minor`` as make 32 with it,
+    and then what these bits don't tell apart, which is little.
 
-    Sorts by the highest bits of a mix of both and checks that no two different pairs met; if they did, the slow and
-    exact way is taken.
+    >>> group_by(np.array([1, 0, 1]), np.array([5, 9, 4], np.uint64))[0].tolist()
+    [1, 2, 0]
     """
-    n = len(major)
-    if n == 0:
+    if not len(major):
         return np.zeros(0, np.int64), major, minor
-    mixed = minor + major.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed >>= np.uint64(32 if n <= _FEW else 16)
-    order = _by_words(_words(mixed))
+    bits = max(int(major.max()).bit_length(), 1)
+    key = (minor >> np.uint64(32 + bits)).astype(np.uint32)
+    key |= major.astype(np.uint32) << np.uint32(32 - bits)
+    order = _by_words([key.astype(np.uint16), (key >> np.uint32(16)).astype(np.uint16)])
     grouped = major[order], minor[order]
-    mixed = mixed[order]
-    if (first_of_runs(*grouped)[1:] & (mixed[1:] == mixed[:-1])).any():
-        order = _by_words([*_words(minor), *_words(major)])
+    key = key[order]
+    untold = first_of_runs(*grouped)[1:] & (key[1:] == key[:-1])
+    if untold.any():
+        run = np.cumsum(first_of_runs(key)) - 1
+        at = np.flatnonzero(np.bincount(run[1:][untold], minlength=len(run))[run])
+        some = order[at]
+        order[at] = some[_by_words([*_words(minor[some]), *_words(major[some])])]
         grouped = major[order], minor[order]
     return order, *grouped
-
-
-_FEW = 32_768
-"""Pairs of which two seldom have the same 32 bits of their mix: one time in eight."""
 
 
 def _words(keys: Column) -> list[npt.NDArray[np.uint16]]:
@@ -117,17 +118,28 @@ def one_before(column: Column) -> Column:
     return before
 
 
-def last_where(flags: Flags, places: Int32s | None = None) -> Int32s:
+def one_behind(column: Column) -> Column:
+    """Return for each element the one behind it; behind the last, the last.
+
+    >>> one_behind(np.array([1, 2, 3])).tolist()
+    [2, 3, 3]
+    """
+    behind = column.copy()
+    behind[:-1] = column[1:]
+    return behind
+
+
+def last_where(flags: Flags, places: Int64s | None = None) -> Int64s:
     """Return for each place the last place up to it where the flag is set, -1 where none is.
 
-    ``places`` are 0, 1, 2, ... of shape (n,), for a caller who asks several times.
+    ``places`` are 1, 2, 3, ... of shape (n,), for a caller who asks several times.
 
     >>> last_where(np.array([False, True, False, True])).tolist()
     [-1, 1, 1, 3]
     """
     if places is None:
-        places = np.arange(len(flags), dtype=np.int32)
-    return np.maximum.accumulate(np.where(flags, places, np.int32(-1)))
+        places = np.arange(1, len(flags) + 1)
+    return np.maximum.accumulate(places * flags) - 1  # np.where would take ten times as long as the product
 
 
 def pack(meta: Any, columns: Mapping[str, Column]) -> bytes:

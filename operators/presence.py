@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from operators.columns import Column, Flags, Int64s, first_of_runs, group_by, last_where, offsets, one_before
+from operators.columns import (
+    Column,
+    Flags,
+    Int64s,
+    first_of_runs,
+    group_by,
+    last_where,
+    offsets,
+    one_before,
+    one_behind,
+)
 from operators.config import NEVER, PANE_MS, PANES, WindowConfig
 
 LONG_AGO = -NEVER
@@ -81,7 +91,7 @@ class Pieces:
         """
         order, self.session, self.user = group_by(session, user)
         self.order = order
-        places = np.arange(len(order), dtype=np.int32)
+        places = np.arange(1, len(order) + 1)
         self.ts, self.position = ts[order], position[order]
         what = what[order]
         m = len(order)
@@ -97,12 +107,18 @@ class Pieces:
             other[at_states] = column[from_states]
             return other
 
+        def times(flags: Flags) -> Int64s:
+            """Return the times of these elements, and ``LONG_AGO`` of all others."""
+            out = self.ts.copy()
+            out[np.flatnonzero(~flags)] = LONG_AGO  # np.where guesses wrong where flags are in no order
+            return out
+
         # A user's first element counts as one of every sort, of long ago if it is none: nothing comes from another's.
         last_act = last_where(acts | self.starts, places)
         last_leave = last_where(leaves | self.starts, places)
-        acted = np.where(acts, self.ts, LONG_AGO)
+        acted = times(acts)
         self.acted = of_states(states.acted, acted.copy())[last_act]
-        self.left = of_states(states.left, np.where(leaves, self.ts, LONG_AGO))[last_leave]
+        self.left = of_states(states.left, times(leaves))[last_leave]
         self.valid = of_states(states.valid, acted)[np.maximum(last_act, last_leave)]
         self.touched = of_states(states.touched, self.ts.copy())
         if config.join_timeout_ms < NEVER:
@@ -112,58 +128,50 @@ class Pieces:
             lapsed = np.zeros(m, np.bool_)
         last_join = last_where(joins | lapsed | self.starts, places)
         self.joined = of_states(states.joined, joins)[np.maximum(last_join, last_leave)]
-        self.present_until = np.where(
-            self.joined,
-            np.minimum(self.touched, NEVER - config.join_timeout_ms) + config.join_timeout_ms,
-            self.valid + config.presence_timeout_ms,
-        )
+        self.present_until = self.valid + config.presence_timeout_ms
+        joined = np.flatnonzero(self.joined)
+        latest = NEVER - config.join_timeout_ms
+        self.present_until[joined] = np.minimum(self.touched[joined], latest) + config.join_timeout_ms
         self.ends = np.ones(m, np.bool_)
         self.ends[:-1] = self.starts[1:]
         self.firsts, self.lasts = np.flatnonzero(self.starts), np.flatnonzero(self.ends)
         """Where each user's first and last element are, of shape (users,)."""
-        self._next = np.arange(1, m + 1)
-        self._next[-1:] = 0
         self._audience_ticks = config.audience_ms // PANE_MS
-        self._by_session: Int64s | None = None
-        self._session_at = np.zeros(0, np.int64)
 
     def head_counts(self, axis: Axis) -> HeadCounts:
         """Count heads at every tick; a tick T knows the events before T."""
-        base = axis.first[self.session]
-        count = axis.count[self.session]
-
-        def ticks_until(time: Int64s) -> Int64s:
-            """Return how many of the session's ticks are at or before a time (negative: long before the first)."""
-            return (time - base) // PANE_MS + 1
-
-        begun = ticks_until(self.ts)
-        begin = np.where(self.is_state, 0, np.maximum(begun, 0))
-        end = np.where(self.ends, count, np.minimum(begun[self._next], count))  # exclusive
-        end = np.maximum(end, 0)
-        begin = np.minimum(begin, end)
         slot = axis.slots()
-        at = slot[self.session]
         size = int(slot[-1])
         is_tick = np.ones(size, np.bool_)
         is_tick[slot[1:] - 1] = False
+        # All that follows counts in slots: a time is the slot behind its session's ticks that are at or before it.
+        before = (axis.first - (slot[:-1] + 1) * PANE_MS)[self.session]
+        lowest, highest = slot[:-1][self.session], (slot[1:] - 1)[self.session]
 
-        first, last = at + begin, at + end
+        def slots_until(time: Int64s) -> Int64s:
+            return (time - before) // PANE_MS
+
+        begun = slots_until(self.ts)
+        last = one_behind(begun)  # exclusive
+        last[self.lasts] = NEVER
+        last = np.maximum(np.minimum(last, highest), lowest)
+        first = np.minimum(np.maximum(begun, lowest), last)
         ups = np.bincount(first, minlength=size)
 
         def until(stop: Int64s) -> Int64s:
-            """Count users over their runs [begin, min(stop, end)); one that is over before it begins cancels out."""
-            stop = stop + at
-            downs = np.bincount(np.maximum(np.minimum(stop, last, out=stop), first, out=stop), minlength=size)
+            """Count users over their runs [first, min(stop, last)); one that is over before it begins cancels out."""
+            stop = np.minimum(stop, last)
+            downs = np.bincount(np.maximum(stop, first, out=stop), minlength=size)
             counts: Int64s = np.cumsum(ups - downs)[is_tick]
             return counts
 
-        absent, left = ticks_until(self.present_until), ticks_until(self.left)
+        absent, left = slots_until(self.present_until), slots_until(self.left)
         gone = np.maximum(absent, left)
-        idle = ticks_until(self.acted) + PANES
+        idle = slots_until(self.acted) + PANES
         # Few have left within the window: they alone are looked at.
-        some = np.flatnonzero(left + PANES > begin)
-        leave = np.minimum(at[some] + np.maximum(begin[some], absent[some]), last[some])
-        forgotten = np.maximum(np.minimum(at[some] + left[some] + PANES, last[some]), leave)
+        some = np.flatnonzero(left + PANES > first)
+        leave = np.minimum(np.maximum(first[some], absent[some]), last[some])
+        forgotten = np.maximum(np.minimum(left[some] + PANES, last[some]), leave)
         lefts = np.bincount(leave, minlength=size) - np.bincount(forgotten, minlength=size)
         return HeadCounts(
             connected=until(absent),
@@ -180,15 +188,10 @@ class Pieces:
         ``times`` are the times of all events by position, in which a presence that runs out between two events finds
         its place.
         """
-        if self._by_session is None:
-            self._by_session = np.argsort(self.session, kind="stable")
-            last = int(self.session.max(initial=-1))
-            self._session_at = np.searchsorted(self.session[self._by_session], np.arange(last + 2))
-        if session + 1 >= len(self._session_at):
-            return np.zeros(len(positions), np.int64)
-        mine = self._by_session[self._session_at[session] : self._session_at[session + 1]]
+        mine = slice(*np.searchsorted(self.session, (session, session + 1)).tolist())
         begin = self.position[mine]
-        until = np.where(self.ends[mine], NEVER, self.position[self._next[mine]])
+        until = one_behind(begin)
+        until[self.ends[mine]] = NEVER
         low, high = int(positions[0]), int(positions[-1]) + 1
         out = low + np.searchsorted(times[low:high], self.present_until[mine], side="right")
         end = np.maximum(np.minimum(until, out), begin)

@@ -184,9 +184,7 @@ def _add_new_users(span: Span, users: Users) -> None:
     """Store the users that living sessions did not have before."""
     pieces = span.pieces
     new = pieces.lasts[~pieces.is_state[pieces.firsts] & ~span.finished[pieces.session[pieces.lasts]]]
-    rows = span.row[pieces.session[new]]
-    order = np.argsort(rows, kind="stable")
-    users.append(rows[order], pieces.user[new][order], _states(pieces, new[order]))
+    users.append(span.row[pieces.session[new]], pieces.user[new], _states(pieces, new))
 
 
 def _states(pieces: Pieces, at: Int64s) -> UserStates:

@@ -76,25 +76,23 @@ def test_the_order_is_that_of_plain_sorting_and_stable(pairs: list[tuple[int, in
 
 
 def assert_grouped(major: Column, minor: Column) -> None:
-    """Check that equal pairs stand side by side, the earlier first, and that none is missing."""
+    """Check that the order is that of plain sorting: equal pairs stand side by side, the earlier first."""
     order, of_major, of_minor = group_by(major, minor)
-    assert np.array_equal(np.sort(order), np.arange(len(major)))
+    assert order.tolist() == np.lexsort((minor, major)).tolist()
     assert np.array_equal(major[order], of_major)
     assert np.array_equal(minor[order], of_minor)
-    same = (of_major[1:] == of_major[:-1]) & (of_minor[1:] == of_minor[:-1])
-    assert np.count_nonzero(~same) + 1 == len(set(zip(major.tolist(), minor.tolist(), strict=True)))
-    assert (order[1:] > order[:-1])[same].all()
 
 
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 3), st.one_of(st.integers(0, 3), st.integers(2**40, 2**40 + 3), st.integers(0, 2**64 - 1))
+            st.one_of(st.integers(0, 3), st.integers(0, 2**31 - 1)),
+            st.one_of(st.integers(0, 3), st.integers(2**40, 2**40 + 3), st.integers(0, 2**64 - 1)),
         ),
         min_size=1,
     )
 )
-@example([(0, 1), (0, 2), (0, 1)])  # their mixes have the same highest bits: the exact way is taken
+@example([(0, 1), (0, 2), (0, 1)])  # the same highest bits, so that sorting by them alone does not tell them apart
 def test_equal_pairs_are_grouped(pairs: list[tuple[int, int]]) -> None:
     major, minor = zip(*pairs, strict=True)
     assert_grouped(np.array(major, np.int64), np.array(minor, np.uint64))
