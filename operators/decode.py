@@ -125,6 +125,7 @@ class BatchDecoder:
             ids.extend(_by_place(events, places, start, min(_RUN, len(batch) - start)))
             runs.append(self._columns(events, places, aside, known))
             known += len(runs[-1].place)
+            del events  # before the next run is decoded: it gets this memory, which the processor still has at hand
         times = self._times(batch)
         chunks = list(self._split(batch, _joined(runs), ids, times, aside))
         return Decoded(chunks, self._by_tenant(batch.partition, aside.chats, times), letters.records)
