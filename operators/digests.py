@@ -23,12 +23,25 @@ def digests(ids: list[str]) -> UInt64s:
     >>> digests(["anna", "bert"]).tolist() == [digests(["anna"])[0], digests(["bert"])[0]]
     True
     """
-    n = len(ids)
+    return digests_of([spelled(ids)], len(ids))
+
+
+def spelled(ids: list[str]) -> bytes:
+    r"""Return ids as `digests_of` takes them: each with a NUL behind it.
+
+    >>> spelled(["anna", "bert"])
+    b'anna\x00bert\x00'
+    """
+    return "\0".join([*ids, ""]).encode()
+
+
+def digests_of(parts: list[bytes], n: int) -> UInt64s:
+    """Return 64 bits for each of the ``n`` ids that were spelled, part by part."""
     if not n:
         return np.zeros(0, np.uint64)
-    text = ("\0".join(ids) + "\0" * 8).encode()
+    text = b"".join([*parts, bytes(7)])  # so that 8 bytes may be read from each on
     step = text.index(0) + 1
-    if len(text) == n * step + 7 and not any(text[step - 1 :: step][:n]):
+    if len(text) == n * step + 7 and text[step - 1 : n * step : step].count(0) == n:
         return _of_one_length(text, n, step)
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)[:n]
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -65,7 +78,7 @@ def _of_one_length(text: bytes, n: int, step: int) -> UInt64s:
     number = np.full(n, _SEED)
     for at in range(0, step - 1, 8):
         word = np.ndarray(n, "<u8", text, at, (step,))
-        number ^= word & _MASK[min(8, step - 1 - at)]
+        number ^= word if step > at + 8 else word & _MASK[step - 1 - at]
         number = _stirred(number)
     return number
 

@@ -12,12 +12,20 @@ from hypothesis import strategies as st
 from operators.config import WindowConfig
 from operators.deadletters import MAX_PAYLOAD
 from operators.decode import BatchDecoder, Decoded
-from operators.digests import digests
+from operators.digests import digest, digests
 from operators.emotions.rules import read_rules
 from operators.kinds import KIND
 from operators.shards import shards_of
 from schemas.batches import END_OF_TIME, RawBatch
-from schemas.inbound import Canonical, ChatAnswer, ChatMessage, HandoffResolved, InterventionApproval
+from schemas.inbound import (
+    AnyEvent,
+    Canonical,
+    ChatAnswer,
+    ChatMessage,
+    HandoffResolved,
+    InterventionApproval,
+    PollVote,
+)
 from schemas.outbound import DeadLetter
 from tests.compare import decoded
 from tests.model_input import Unusable, judge
@@ -243,6 +251,27 @@ def test_one_bad_record_does_not_touch_its_neighbours() -> None:
     found = decode(broken, 4)
     assert [letter.offset for letter in letters(found)] == [0, 255, 256, 1_000, 1_999]
     assert sorted(used(found)) == sorted(value for value in broken if value != b"{")  # type: ignore[type-var]  # none is None
+
+
+@pytest.mark.parametrize("form", ["ü{}", "ü{:03}"], ids=["of several lengths", "of one length"])
+def test_columns_of_many_runs_are_those_of_each_event(form: str) -> None:
+    """What windows don't take, and what can't be used, leaves no gap, whichever run it stands in."""
+    values: list[bytes | None] = []
+    for i in range(2_500):
+        about = (f"e{i}", f"t{i // 1_100}", f"s{i % 7}", form.format(i % 150), i)
+        vote, approval = PollVote(*about, f"p\0{i % 3}", "o"), InterventionApproval(*about, "i", approved=True, by="b")
+        values.append(msgspec.json.encode(vote if i % 5 == 0 else approval if i % 9 == 0 else ChatMessage(*about, "x")))
+    values[1_500] = b"{"
+    chunks = [chunk for _, chunk in decode(values, 3).chunks]
+    assert sum(map(len, chunks)) == sum(b"approval" not in value for value in values if value) - 1
+    for chunk in chunks:
+        for i in range(len(chunk)):
+            event = msgspec.json.decode(chunk.payload(i), type=AnyEvent)
+            poll = digest(event.poll_id.replace("\0", "\\0")) if isinstance(event, PollVote) else 0
+            columns = (chunk.user[i], chunk.poll[i], chunk.kind[i], chunk.ts[i], chunk.place[i])
+            assert columns == (digest(event.user_id), poll, KIND[type(event)], event.ts, event.ts)
+            assert chunk.sessions[chunk.session[i]] == f"{event.tenant_id}\0{event.session_id}"
+        assert chunk.event_ids.at(chunk.place.tolist()) == [f"e{ts}" for ts in chunk.ts.tolist()]
 
 
 @pytest.mark.parametrize(
