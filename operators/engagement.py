@@ -13,6 +13,7 @@ from schemas.outbound import Category, Contributions, Signals
 Floats = npt.NDArray[np.float64]
 
 CATEGORIES: tuple[Category, ...] = ("VERY_HIGH", "HIGH", "MODERATE", "LOW", "VERY_LOW")
+_CATEGORIES = np.array(CATEGORIES, np.object_)
 
 
 def saturation(count: int, ceiling: int) -> float:
@@ -84,7 +85,8 @@ class Scorer:
     def categories(self, score: Floats) -> list[Category]:
         """Return the category of each score."""
         rank = np.searchsorted(-np.array(self.config.boundaries), -score, side="left")
-        return [CATEGORIES[i] for i in rank.tolist()]
+        categories: list[Category] = _CATEGORIES[rank].tolist()
+        return categories
 
 
 def category(score: float, config: ScoreConfig) -> Category:

@@ -63,14 +63,12 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
     """Encode the ticks that are told."""
     told = slice(None) if closed.told.all() else np.flatnonzero(closed.told)
     signals, scores = closed.signals, closed.scores
-    starts = closed.start.tolist()
-    about = list(map(_about, closed.keys, starts))
-    heads = [prefix + "engagement/" for _, _, prefix in about]
-    session = closed.session[told].tolist()
+    which = closed.session[told]
+    about = list(map(_about, closed.keys, closed.start.tolist()))
+    tenants, sessions, heads = (np.array([names[i] for names in about], np.object_)[which].tolist() for i in range(3))
     ts = closed.ts[told].tolist()
-    tick_names = {t: str(t) for t in set(ts)}
-    ids = [heads[i] + tick_names[t] for i, t in zip(session, ts, strict=True)]
-    tenants, sessions = [about[i][0] for i in session], [about[i][1] for i in session]
+    tick_names = {t: f"engagement/{t}" for t in set(ts)}
+    ids = [head + tick_names[t] for head, t in zip(heads, ts, strict=True)]
     score = scores.score[told]
     rows = map(
         _EngagementRow,
@@ -78,7 +76,7 @@ def engagement(closed: Closed, scorer: Scorer) -> Records:
         tenants,
         sessions,
         ts,
-        [starts[i] for i in session],
+        closed.start[which].tolist(),
         score.tolist(),
         scorer.categories(score),
         map(Signals, *(getattr(signals, name)[told].tolist() for name in Signals.__struct_fields__)),

@@ -50,7 +50,8 @@ class Span:
         self.row = rows[self.row_place]
         self.kept = np.zeros(n, np.bool_)
         self.kept[base[:-1][had]] = True
-        self.of_event = base[place] + had[place] - 1 + np.cumsum(opens) - offsets(opened)[place]
+        before = base[:-1] + had - 1 - offsets(opened)[:-1]
+        self.of_event = before[place] + np.cumsum(opens)
         """The session of each event."""
 
         self.start = np.where(self.kept, table.start[self.row], 0)
@@ -81,6 +82,8 @@ class Span:
         self.tick_session = np.repeat(np.arange(n), count)
         self.tick_ts = ranges(np.zeros(n, np.int64), count) * PANE_MS + self.axis.first[self.tick_session]
         self._panes_at = offsets(np.where(count > 0, count + HISTORY + 1, 0))
+        self._first_pane = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
+        """Where each tick's window begins among the panes."""
 
     def _opens(self, had: Flags, place: Int64s) -> Flags:
         """Return which events open a session: there is none, it is over, or it fell asleep before.
@@ -93,7 +96,7 @@ class Span:
         if not len(events):
             return self._told_over
         first = first_of_runs(events.row)
-        if IS_END[events.kind].any():
+        if IS_END.take(events.kind).any():
             moment = np.cumsum(first_of_runs(events.row, events.ts)) - 1
             self._told_over = np.bincount(moment[IS_END[events.kind]], minlength=len(events))[moment] > 0
         before = one_before(events.ts)
@@ -135,7 +138,7 @@ class Span:
         self.entries = users.of(self.row[kept])
         owners = np.repeat(kept, self.table.users_count[self.row[kept]])
         personal = np.flatnonzero(self._personal())
-        what = _ELEMENT[events.kind[personal]]
+        what = _ELEMENT.take(events.kind[personal])
         none = np.zeros(len(owners), np.int64)
         return Pieces(
             np.concatenate([owners, self.of_event[personal]]),
@@ -154,7 +157,7 @@ class Span:
         runs out in between.
         """
         kind = self.events.kind
-        personal = IS_PERSONAL[kind]
+        personal = IS_PERSONAL.take(kind)
         if self._outdone is not None and not self._told_over.any() and self.config.join_timeout_ms == NEVER:
             polls = np.zeros(len(self.row), np.bool_)
             polls[self.of_event[IS_POLL[kind]]] = True
@@ -178,28 +181,22 @@ class Span:
         for name in ("chats", "reactions", "anything"):
             getattr(self, name)[history_at] = getattr(self.table, name)[self.row[known]].ravel()
 
-    def _first_panes(self) -> Int64s:
-        """Return where each tick's window begins among the panes."""
-        first: Int64s = np.arange(len(self.tick_ts)) + (self._panes_at[:-1] - self.tick_at[:-1])[self.tick_session]
-        return first
-
     def leaves_so_far(self) -> Int64s:
         """Return how many leaves each tick's session has had before it."""
         sums = offsets(self._leaves)
         before = np.where(self.kept, self.table.totals[self.row, LEAVES], 0) - sums[self._panes_at[:-1]]
-        total: Int64s = sums[self._first_panes() + PANES] + before[self.tick_session]
+        total: Int64s = sums[self._first_pane + PANES] + before[self.tick_session]
         return total
 
     def newest(self, panes: Int64s) -> Int64s:
         """Return what the newest pane of each tick's window counts."""
-        counts: Int64s = panes[self._first_panes() + HISTORY]
+        counts: Int64s = panes[self._first_pane + HISTORY]
         return counts
 
     def _windows(self, panes: Int64s) -> Int64s:
         """Return each tick's sum over the window's panes."""
         sums = offsets(panes)
-        at = self._first_panes()
-        totals: Int64s = sums[at + PANES] - sums[at]
+        totals: Int64s = sums[self._first_pane + PANES] - sums[self._first_pane]
         return totals
 
     def history(self, panes: Int64s, which: Int64s) -> Int64s:
@@ -211,7 +208,7 @@ class Span:
     def _participation(self, polls: dict[int, Polls]) -> Floats:
         """Return the poll participation at every tick; one session with polls after the other."""
         out = np.zeros(len(self.tick_ts))
-        at = np.flatnonzero(IS_POLL[self.events.kind])
+        at = np.flatnonzero(IS_POLL.take(self.events.kind))
         session = self.of_event[at]
         asked = set(session.tolist())
         if polls:
