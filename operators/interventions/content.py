@@ -75,8 +75,10 @@ class Content:
 
     def render(self, shown: Shown, trigger: Emotion | Anomaly, polled: int) -> dict[str, Any]:
         """Return what a client shows; ``polled`` is how many polls the session has had."""
-        values = values_of(trigger)
-        found: dict[str, Any] = {name: getattr(shown, name).format_map(values) for name in _TEXTS}
+        found: dict[str, Any] = {name: getattr(shown, name) for name in _TEXTS}
+        if any("{" in text or "}" in text for text in found.values()):
+            values = values_of(trigger)
+            found = {name: text.format_map(values) for name, text in found.items()}
         found["to"] = shown.to
         if shown.poll:
             poll = self.poll(trigger.tenant_id, trigger.session_id, polled)

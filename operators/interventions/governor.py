@@ -116,6 +116,8 @@ def _refuse(candidate: Candidate, reason: str, why: str) -> None:
 
 def limited(recipient: Recipient, policy: Policy, ts: int) -> str | None:
     """Return which rate limit a recipient has reached, None if none."""
+    if not recipient.counted:
+        return None
     for limit in policy.rate_limits:
         since = ts - round(limit.within_s * 1000)
         had = sum(at > since for at in recipient.counted)
