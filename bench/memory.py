@@ -31,6 +31,7 @@ from operators.anomalies.detector import Detector
 from operators.config import PANE_MS, ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
 from operators.emotions.diagnosis import Diagnosis, Noticed
+from operators.emotions.roles import sorters_of
 from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
 from operators.interventions.config import InterventionConfig
@@ -208,7 +209,7 @@ class _Everything(_Held):
         super().__init__(shards)
         rules, window = read_rules(), WindowConfig()
         detector = Detector(AnomalyConfig(), ScoreConfig())
-        self._decoder = BatchDecoder(shards, window, rules.patterns.sorters)
+        self._decoder = BatchDecoder(shards, window, sorters_of(rules))
         self.shards = [Shard(window, self._scorer, detector) for _ in range(shards)]
         self.diagnoses = [Diagnosis(rules, window) for _ in range(shards)]
         self.interventions = Interventions(InterventionConfig(), *read_interventions(emotions=rules.emotions))

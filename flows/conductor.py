@@ -20,6 +20,7 @@ from operators.chunk import Chunk
 from operators.config import PANE_MS, ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
 from operators.emotions.diagnosis import Diagnosis, Noticed
+from operators.emotions.roles import sorters_of
 from operators.emotions.rules import Rules as EmotionRules
 from operators.emotions.rules import read_rules
 from operators.engagement import Scorer
@@ -90,7 +91,7 @@ def decode(step_id: str, up: Stream[RawBatch], config: ConductorConfig) -> Decod
     def decode_batches(batches: list[RawBatch]) -> Iterable[tuple[str, _Decoded]]:
         decoder = decoders.get(threading.get_ident())
         if decoder is None:
-            sorters = config.emotions.patterns.sorters if config.emotions else None
+            sorters = sorters_of(config.emotions) if config.emotions else None
             decoder = decoders[threading.get_ident()] = BatchDecoder(config.shards, config.window, sorters)
         for batch in batches:
             decoded = decoder(batch)

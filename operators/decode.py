@@ -1,7 +1,7 @@
 """From bytes to columns: decode a batch at once, set aside only what is bad, and split the rest by shard."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -9,14 +9,15 @@ import numpy as np
 from prometheus_client import Counter
 
 from operators.chat.batch import CHAT, Chat, ChatBatch
-from operators.chunk import Chunk, Int32s, Reply, UInt8s, UInt64s, Watched
+from operators.chunk import Chunk, Int32s, Reply, UInt8s
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import DeadLetters
-from operators.digests import digests, digests_of, spelled
-from operators.emotions.patterns import OBSERVED, Sorter
+from operators.digests import spelled
+from operators.emotions.sorter import OBSERVED, Sorter
+from operators.gathering import Aside, Columns, Gathered
 from operators.kinds import IS_POLL, KIND, WINDOWED
 from operators.numbering import SessionNumbers, ShardNumbers
-from operators.texts import TextColumn
+from operators.texts import TextColumn, Texts
 from schemas.batches import Int64s, RawBatch, Records
 from schemas.diagnosis import CONTROL, NO_CONTROLS, diagnose, read
 from schemas.inbound import (
@@ -28,8 +29,8 @@ from schemas.inbound import (
     InterventionOutcome,
 )
 
-Mask = Callable[[Any], int]
-"""Tells the mask of an event of some type."""
+_Sorted = tuple[Callable[[Any], int], int, Callable[[Any], tuple[Any, ...] | None]]
+"""Tells the mask of an event of some type, and its past if its mask has any of these bits."""
 
 _RUN = 1_024
 """Records that are decoded together, a multiple of 128: their objects stay in the cache until they are columns."""
@@ -68,59 +69,6 @@ class _Times:
     told: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The windowed events of a batch, of shape (n,); ``place`` is where each stood in the batch."""
-
-    place: Int64s
-    number: Int32s
-    user: UInt64s
-    poll: UInt64s
-    kind: UInt8s
-    ts: Int64s
-
-
-@dataclass(slots=True)
-class _Gathered:
-    """What is taken from windowed events while they are in the cache, run by run; columns are made of all together."""
-
-    places: list[Int64s] = field(default_factory=lambda: [np.zeros(0, np.int64)])
-    numbers: list[Int32s] = field(default_factory=lambda: [np.zeros(0, np.int32)])
-    users: list[bytes] = field(default_factory=list)
-    polls: list[tuple[int, str]] = field(default_factory=list)
-    kinds: list[bytes] = field(default_factory=list)
-    times: list[Int64s] = field(default_factory=lambda: [np.zeros(0, np.int64)])
-    count: int = 0
-
-    def columns(self) -> _Columns:
-        """Return the columns."""
-        n = self.count
-        poll = np.zeros(n, np.uint64)
-        if self.polls:
-            # A poll's id may hold any character; a NUL is written as what no id with a NUL in it is taken for.
-            poll[[at for at, _ in self.polls]] = digests([poll_id.replace("\0", "\\0") for _, poll_id in self.polls])
-        return _Columns(
-            np.concatenate(self.places),
-            np.concatenate(self.numbers),
-            digests_of(self.users, n),
-            poll,
-            np.frombuffer(b"".join(self.kinds), np.uint8),
-            np.concatenate(self.times),
-        )
-
-
-@dataclass(slots=True)
-class _Aside:
-    """What goes beside the columns of a batch: chat and replies with their places in the batch, and what is watched.
-
-    Of what is ``watched`` the places are those in the columns.
-    """
-
-    chats: list[tuple[int, Chat]] = field(default_factory=list)
-    replies: list[tuple[int, InterventionOutcome | InterventionApproval]] = field(default_factory=list)
-    watched: Watched = field(default_factory=lambda: Watched([], [], []))
-
-
 class BatchDecoder:
     """Turns raw batches into chunks and chat. Holds caches only: what it returns depends on its argument alone.
 
@@ -132,13 +80,15 @@ class BatchDecoder:
     def __init__(self, shards: int, config: WindowConfig, sorters: Mapping[type[Event], Sorter] | None = None) -> None:
         """``sorters`` tell the events that rules of emotions ask for, by type; without them none are looked for."""
         self._config = config
-        self._masks: dict[type[Event], Mask] = {
-            struct: sorter.mask for struct, sorter in (sorters or {}).items() if sorter.is_needed
+        self._sorters: dict[type[Event], _Sorted] = {
+            struct: (sorter.mask, sorter.of_past, sorter.past)
+            for struct, sorter in (sorters or {}).items()
+            if sorter.is_needed
         }
-        if self._masks:
-            self._masks[EmotionObserved] = _observed
+        if self._sorters:
+            self._sorters[EmotionObserved] = (_observed, 0, _no_past)
         self._is_asked = np.zeros(256, np.bool_)
-        self._is_asked[[KIND[struct] for struct in self._masks]] = True
+        self._is_asked[[KIND[struct] for struct in self._sorters]] = True
         self._decoder = msgspec.json.Decoder(AnyEvent)
         self._sessions = SessionNumbers(shards)
         self._shards = shards
@@ -151,8 +101,8 @@ class BatchDecoder:
         self._sessions.forget_if_full()
         letters = DeadLetters()
         ids = TextColumn()
-        aside = _Aside()
-        gathered = _Gathered()
+        aside = Aside()
+        gathered = Gathered()
         for start in range(0, len(batch), _RUN):
             events, places = self._run(batch, start, letters)
             ids.extend(_by_place(events, places, start, min(_RUN, len(batch) - start)))
@@ -226,7 +176,7 @@ class BatchDecoder:
         letters.add(reason, detail, position, value or b"", ids, int(batch.record_ts[place]) if ts is None else ts)
         return None
 
-    def _gather(self, events: list[Event], places: Int64s, gathered: _Gathered, aside: _Aside) -> None:
+    def _gather(self, events: list[Event], places: Int64s, gathered: Gathered, aside: Aside) -> None:
         """Take from the windowed events of a run what columns are made of, and put what goes beside them aside."""
         kinds = bytes([KIND[type(event)] for event in events])
         if kinds.translate(None, _WINDOWED):
@@ -245,8 +195,8 @@ class BatchDecoder:
             return
         known = gathered.count
         kind = np.frombuffer(kinds, np.uint8)
-        if self._masks:
-            self._watch(events, kind, aside.watched, known)
+        if self._sorters:
+            self._watch(events, kind, aside, known)
         if kinds.translate(None, _NO_POLL):
             polls = np.flatnonzero(IS_POLL[kind]).tolist()
             gathered.polls += [(known + i, events[i].poll_id) for i in polls]  # type: ignore[attr-defined]  # polls have one
@@ -257,16 +207,21 @@ class BatchDecoder:
         gathered.times.append(np.fromiter([event.ts for event in events], np.int64, len(events)))
         gathered.count += len(events)
 
-    def _watch(self, events: list[Event], kind: UInt8s, watched: Watched, known: int) -> None:
+    def _watch(self, events: list[Event], kind: UInt8s, aside: Aside, known: int) -> None:
         """Put aside what rules ask for."""
-        masks, at, found, asked = self._masks, watched.at, watched.masks, watched.events
+        sorters, masks, past = self._sorters, aside.masks, aside.past
+        at: list[int] = []
+        ids: list[str] = []
         for place in self._is_asked[kind].nonzero()[0].tolist():
             event = events[place]
-            mask = masks[type(event)](event)
+            mask_of, of_past, past_of = sorters[type(event)]
+            mask = mask_of(event)
             if mask:
-                at.append(known + place)
-                found.append(mask)
-                asked.append(event)
+                at.append(place)
+                ids.append(event.event_id)
+                masks.append(mask)
+                past.append(past_of(event) if mask & of_past else None)
+        aside.watched.append((np.array(at, np.int64) + known, Texts.of(ids)))
 
     def _times(self, batch: RawBatch) -> _Times:
         running = np.maximum.accumulate(batch.record_ts) if len(batch) else batch.record_ts
@@ -275,12 +230,12 @@ class BatchDecoder:
         return _Times(running, clock, self._is_news(batch.partition, clock))
 
     def _split(
-        self, batch: RawBatch, columns: _Columns, ids: TextColumn, times: _Times, aside: _Aside
+        self, batch: RawBatch, columns: Columns, ids: TextColumn, times: _Times, aside: Aside
     ) -> Iterator[tuple[int, Chunk]]:
         """Yield a chunk for every shard that has events or replies, or that has to learn of stream time."""
         shard = self._sessions.shards(columns.number)
-        watched = np.array(aside.watched.at, np.int64)
-        watched_shard = shard[watched]
+        watched = aside.watched_events()
+        watched_shard = shard[watched.at]
         reply_shard = self._sessions.shards(self._sessions.numbers([event for _, event in aside.replies]))
         for which in range(self._shards):
             mine = np.flatnonzero(shard == which)
@@ -309,11 +264,7 @@ class BatchDecoder:
                     place,
                     ids,
                     batch.values,
-                    Watched(
-                        np.searchsorted(mine, watched[chosen]).tolist(),
-                        [aside.watched.masks[i] for i in chosen.tolist()],
-                        [aside.watched.events[i] for i in chosen.tolist()],
-                    ),
+                    watched.some(chosen, np.searchsorted(mine, watched.at[chosen])),
                     [_reply(batch, place, times, *aside.replies[i]) for i in replies],
                     which,
                 ),
@@ -349,7 +300,7 @@ class BatchDecoder:
         return distinct.tolist(), place[number]
 
     def _is_news(self, partition: int, clock: int) -> bool:
-        horizon = (clock - self._config.stream_delay_ms) // (_TOLD_MS if self._masks else PANE_MS)
+        horizon = (clock - self._config.stream_delay_ms) // (_TOLD_MS if self._sorters else PANE_MS)
         if self._told.get(partition) == horizon:
             return False
         self._told[partition] = horizon
@@ -358,6 +309,10 @@ class BatchDecoder:
 
 def _observed(_: Any) -> int:
     return OBSERVED
+
+
+def _no_past(_: Any) -> None:
+    return None
 
 
 def _reply(

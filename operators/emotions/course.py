@@ -56,10 +56,11 @@ class Course:
     an end, and which.
     """
 
-    def __init__(self, chunk: Chunk, accepted: Flags | None, stream: Stream) -> None:
-        """Begin a chunk of which some events were ``accepted`` (None: all)."""
+    def __init__(self, chunk: Chunk, accepted: Flags | None, stream: Stream, early_ms: int) -> None:
+        """Begin a chunk of which some events were ``accepted`` (None: all): none more than that ahead of its record."""
         self.chunk = chunk
         self._accepted = accepted
+        self._early_ms = early_ms
         self.stream = stream
         self.gone: dict[str, None] = {}
         self.starts: list[int] = []
@@ -106,19 +107,22 @@ class Course:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
         return min(place.due, self.time_at(place.at))
 
-    def first_of(self, session: int, time: int) -> int:
-        """Return the first accepted event of a session (number) at or behind a time (ms).
+    def first_of(self, session: int, time: int, before: int) -> int:
+        """Return the first accepted event of a session (number) at or behind a time (ms), if there is one ``before``.
 
-        It is the number of events if there is none.
+        Else it is that place, which depends on the time alone.
         """
         found = self._first_of.get(time)  # a tick is the same for many sessions
         if found is None:
-            reached = self.chunk.ts >= time
+            chunk = self.chunk
+            # What is accepted is not further than that ahead of stream time.
+            some = slice(self.place_of(time - self._early_ms), before)
+            reached = chunk.ts[some] >= time
             if self._accepted is not None:
-                reached &= self._accepted
-            places = reached.nonzero()[0][::-1]
-            first = np.full(len(self.chunk.sessions), len(self.chunk))
-            first[self.chunk.session[places]] = places  # the last one assigned stays
+                reached &= self._accepted[some]
+            places = reached.nonzero()[0][::-1] + some.start
+            first = np.full(len(chunk.sessions), before)
+            first[chunk.session[places]] = places  # the last one assigned stays
             found = self._first_of[time] = first.tolist()
         return found[session]
 

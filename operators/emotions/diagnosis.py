@@ -17,12 +17,13 @@ from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.emotions.alarms import Alarms
 from operators.emotions.course import AT_EVENT, BEFORE_ALL, NEVER_ENDED, Course, Place, Stream, parts, session_key
 from operators.emotions.matcher import Matcher
-from operators.emotions.patterns import OBSERVED
 from operators.emotions.recent import Recent
 from operators.emotions.records import emotion, observed
 from operators.emotions.rules import Rules
 from operators.emotions.sessions import Boundary, Sessions, Turn, accepted
-from operators.emotions.sieve import Batch, Pass, Sieve
+from operators.emotions.sieve import Sieve
+from operators.emotions.sifting import Batch, Pass
+from operators.emotions.sorter import OBSERVED
 from operators.emotions.state import SNAPSHOTS, Remembered
 from operators.emotions.sweep import sweep
 from operators.emotions.table import Visitors
@@ -81,8 +82,8 @@ class Diagnosis:
     def take(self, noticed: Noticed) -> list[Cue]:
         """Take in a chunk and what was closed with it; return the cues that follow, in order."""
         chunk = noticed.chunk
-        course = Course(chunk, noticed.accepted, self._streams.setdefault(chunk.partition, Stream()))
-        stream = course.stream
+        stream = self._streams.setdefault(chunk.partition, Stream())
+        course = Course(chunk, noticed.accepted, stream, self._config.early_ms)
         if len(chunk) or chunk.replies:
             self._events(course, noticed.accepted)
         stream.clock = max(stream.clock, chunk.clock)
@@ -156,7 +157,7 @@ class Diagnosis:
         chunk, at = course.chunk, let.place
         session = chunk.session.item(at)
         key = chunk.sessions[session]
-        watched = None if let.item < 0 else chunk.watched.events[let.item]
+        watched = None if let.item < 0 else chunk.event(at)
         visitor = self._table.visitor[let.row]
         if visitor is None:
             if watched is None and not let.ran_out:
@@ -341,7 +342,7 @@ class Diagnosis:
         place = self._due_place(course, tick)
         session = course.session_of(key)
         if session is not None:
-            first = course.first_of(session, tick + self._config.lateness_ms)
+            first = course.first_of(session, tick + self._config.lateness_ms, place.at)
             if first < place.at:
                 return Place(first, AT_EVENT)
         return place

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from operators.emotions.patterns import short_path
+from operators.emotions.roles import Slot
 from operators.emotions.rules import Rule
+from operators.emotions.sorter import Past, short_path
 
 _with_place = attrgetter("ts", "event_id", "x", "y")
 
@@ -28,16 +29,29 @@ class Began(NamedTuple):
     event_id: str
     user_id: str
 
+    @classmethod
+    def of(cls, event: Any) -> "Began":
+        """Return what is kept of an event."""
+        return cls(event.ts, event.event_id, event.user_id)
 
-def mark_of(rule: Rule) -> Callable[[Any], bytes]:
-    """Return what makes the mark of an event, packed, for a rule whose newest event may be put by.
+
+def mark_of(slot: Slot) -> Callable[[int, str, Past | None], bytes]:
+    """Return what makes the mark, packed, of an event that may be put by, of its time (ms), id and past.
 
     Most marks are replaced by another, or written by snapshots, and never looked at.
     """
+    rule, at = slot.rule, slot.compared
     if rule.after:
-        return lambda event: _encode(((event.ts, event.event_id),))
-    mark = near if rule.gap_ms else counted(rule)
-    return lambda event: _encode(mark(event))
+        return lambda ts, event_id, _: _encode(((ts, event_id),))
+    if rule.gap_ms:
+        return lambda ts, event_id, past: _encode((ts, event_id, *(_CORNER if past is None else past[-1] or _CORNER)))
+    if rule.distinct:
+        return lambda ts, event_id, past: _encode((ts, event_id, past[at] if past else None))
+    return lambda ts, event_id, _: _encode((ts, event_id, None))
+
+
+_CORNER = 0.0, 0.0
+"""Where events are that have no place on the screen."""
 
 
 def near(event: Any) -> Mark:
@@ -45,7 +59,7 @@ def near(event: Any) -> Mark:
     try:
         return _with_place(event)
     except AttributeError:
-        return event.ts, event.event_id, 0.0, 0.0
+        return event.ts, event.event_id, *_CORNER
 
 
 def counted(rule: Rule) -> Callable[[Any], Mark]:

@@ -11,9 +11,9 @@ from functools import cached_property, partial
 from typing import Any
 
 from operators.emotions.marks import Began, Mark, counted, near, unpacked
-from operators.emotions.patterns import TRACKED
 from operators.emotions.roles import Roles
 from operators.emotions.rules import Rule, Rules
+from operators.emotions.sorter import TRACKED
 from operators.emotions.visitor import Visitor
 from schemas.inbound import Event
 

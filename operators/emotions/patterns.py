@@ -6,34 +6,19 @@ the user's events before (``History``) has a bit of its own, which the matcher t
 
 import math
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, Literal
 
 import msgspec
 
+from operators.emotions.sorter import TRACKED, Alternative, Band, Compared, Sorter
 from schemas.inbound import Event, PageView
 from schemas.registry import INBOUND
 
 TELEMETRY: Final = {name: entry.struct for name, entry in INBOUND.items() if name.startswith("telemetry.")}
 """The types that a pattern may name."""
-
-TRACKED: Final = 1
-"""The bit of an event that the matcher must see because later events are held against it."""
-
-OBSERVED: Final = -1
-"""The mask of an emotion that another system diagnosed."""
-
-_CACHE: Final = 50_000
-"""Combinations of texts that are remembered with what they match; beyond that the table starts anew."""
-
-_LONG: Final = 512
-"""Characters of texts up to which they are remembered: a page may send as many long ones as it likes."""
-
-_LONG_PATH: Final = 128
-"""Characters of a path up to which it is remembered as it is."""
 
 _RANGES: Final = ("over", "under", "from", "to")
 
@@ -52,24 +37,6 @@ class History:
     field: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Band:
-    """A number that must lie in ``low..high``, both included."""
-
-    value: Callable[[Any], float]
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Alternative:
-    """One way in which an event of a type matches: tests of texts and truths by field, and bands of numbers."""
-
-    bit: int
-    tests: tuple[tuple[str, Callable[[Any], bool]], ...]
-    bands: tuple[_Band, ...]
-
-
 class Patterns:
     """The patterns of a rules file by name. Raises nothing: faults are collected in ``faults``, each with its key."""
 
@@ -79,22 +46,37 @@ class Patterns:
         self.history: dict[int, History] = {}
         """By the bit that an event has as long as its past is not looked at."""
         self._next = TRACKED << 1
-        self._by_type: dict[type[Event], list[_Alternative]] = {struct: [] for struct in TELEMETRY.values()}
+        self._by_type: dict[type[Event], list[Alternative]] = {struct: [] for struct in TELEMETRY.values()}
         for name, table in tables.items():
             self.bits[name] = self._bit()
             for at, alternative in enumerate(table if isinstance(table, list) else [table]):
                 where = f"events.{name}[{at}]" if isinstance(table, list) else f"events.{name}"
                 self.faults += self._add(self.bits[name], alternative, where)
-        views = any(entry.kind != "turned" for entry in self.history.values())
-        self._sorters = {
-            struct: Sorter(tuple(alternatives), tracked=views and struct is PageView)
-            for struct, alternatives in self._by_type.items()
-        }
 
-    @property
-    def sorters(self) -> Mapping[type[Event], "Sorter"]:
-        """What tells the mask of an event, by its type."""
-        return self._sorters
+    def sorters(self, distinct: Mapping[str, int], near: int) -> dict[type[Event], Sorter]:
+        """Return what tells the mask of an event, and what others are held against, by its type.
+
+        ``distinct`` are the fields whose values have to be different, each with the bits of the patterns of whose
+        events; those of ``near`` are held against others by their place on the screen.
+        """
+        views = any(entry.kind != "turned" for entry in self.history.values())
+        turns = [(bit, past.field) for bit, past in self.history.items() if past.kind == "turned"]
+        sorters = {}
+        for struct, alternatives in self._by_type.items():
+            fields, mine = set(struct.__struct_fields__), self._bits_of(alternatives)
+            compared = Compared(
+                bits=sum(bit for bit, _ in turns) | _any(distinct.values()) | near,
+                turns=tuple(field if bit & mine else None for bit, field in turns),
+                distinct=tuple(field if bits & mine and field in fields else None for field, bits in distinct.items()),
+                near=bool(near & mine) and {"x", "y"} <= fields,
+            )
+            sorters[struct] = Sorter(tuple(alternatives), compared, views=views and struct is PageView)
+        return sorters
+
+    def _bits_of(self, alternatives: list[Alternative]) -> int:
+        """Return the bits that events may have, with and without a look at what was before them."""
+        bits = _any(each.bit for each in alternatives)
+        return bits | _any(past.bit for bit, past in self.history.items() if bit & bits)
 
     def types_of(self, name: str) -> list[type[Event]]:
         """Return the types of event that a pattern may match."""
@@ -174,68 +156,12 @@ def _has_past(struct: type[Event], past: History) -> bool:
     return past.field in struct.__struct_fields__ if past.kind == "turned" else struct is PageView
 
 
-class Sorter:
-    """Tells the mask of events of one type."""
-
-    def __init__(self, alternatives: tuple[_Alternative, ...], *, tracked: bool) -> None:
-        fields = dict.fromkeys(name for alternative in alternatives for name, _ in alternative.tests)
-        self._names = tuple(fields)
-        self._key: Callable[[Any], Any] = attrgetter(*self._names) if fields else _nothing
-        self._alternatives = alternatives
-        self._always = TRACKED if tracked else 0
-        self._known: dict[Any, tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]] = {}
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether events of the type may match at all."""
-        return bool(self._alternatives or self._always)
-
-    def mask(self, event: Any) -> int:
-        """Return the bits of the patterns that an event matches; 0: no rule asks for it."""
-        key = self._key(event)
-        mask, bands = self._known.get(key) or self._look(key)
-        return _in_bands(mask, bands, event) if bands else mask
-
-    def _look(self, key: Any) -> tuple[int, tuple[tuple[int, tuple[_Band, ...]], ...]]:
-        """Work out what texts and truths alone decide, and which bands are then left to be looked at."""
-        values = dict(zip(self._names, key if len(self._names) > 1 else (key,), strict=False))
-        mask = self._always
-        open_bands = []
-        for alternative in self._alternatives:
-            if all(test(values[name]) for name, test in alternative.tests):
-                if alternative.bands:
-                    open_bands.append((alternative.bit, alternative.bands))
-                else:
-                    mask |= alternative.bit
-        if len(self._known) >= _CACHE:
-            self._known.clear()
-        found = (mask, tuple(open_bands))
-        if sum(len(value) for value in values.values() if isinstance(value, str)) <= _LONG:
-            self._known[key] = found
-        return found
-
-
-def _in_bands(mask: int, open_bands: tuple[tuple[int, tuple[_Band, ...]], ...], event: Event) -> int:
-    """Add the bits of those alternatives whose numbers lie within their bands."""
-    for bit, bands in open_bands:
-        for band in bands:
-            if not band.low <= band.value(event) <= band.high:
-                break
-        else:
-            mask |= bit
-    return mask
-
-
-def _nothing(_: Any) -> None:
-    return None
-
-
 def _alternative(
     bit: int, struct: type[Event], conditions: Mapping[str, Any], where: str
-) -> tuple[_Alternative, list[str]]:
+) -> tuple[Alternative, list[str]]:
     types = {field.name: _plain(field.type) for field in msgspec.structs.fields(struct)}
     tests: list[tuple[str, Callable[[Any], bool]]] = []
-    bands: list[_Band] = []
+    bands: list[Band] = []
     faults: list[str] = []
     kind = str(struct.__struct_config__.tag)
     for name, wanted in conditions.items():
@@ -245,12 +171,12 @@ def _alternative(
         elif types[name] in (int, float):
             low, high, fault = _band(wanted)
             faults += [f"{key}: {fault}"] if fault else []
-            bands.append(_Band(attrgetter(name), low, high))
+            bands.append(Band(attrgetter(name), low, high))
         else:
             test, fault = _test(wanted, types[name])
             faults += [f"{key}: {fault}"] if fault else []
             tests.append((name, test))
-    return _Alternative(bit, tuple(tests), tuple(bands)), faults
+    return Alternative(bit, tuple(tests), tuple(bands)), faults
 
 
 def _plain(annotation: Any) -> Any:
@@ -354,16 +280,8 @@ class _Contains:
         return isinstance(value, str) and any(part in value.casefold() for part in self.parts)
 
 
-def path_of(url: str) -> str:
-    """Return a url without query, fragment and trailing slash: what makes two views views of the same page.
-
-    >>> path_of("https://shop.example/shoes/?size=9#top")
-    'https://shop.example/shoes'
-    """
-    return url.partition("?")[0].partition("#")[0].rstrip("/")
-
-
-def short_path(url: str) -> str:
-    """Return the path, or a digest of a long one: it is remembered of every visitor, and a page says what it likes."""
-    path = path_of(url)
-    return path if len(path) <= _LONG_PATH else blake2b(path.encode(), digest_size=16).hexdigest()
+def _any(bits: Iterable[int]) -> int:
+    out = 0
+    for bit in bits:
+        out |= bit
+    return out

@@ -10,18 +10,25 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from operators.columns import Int64s
-from operators.emotions.patterns import OBSERVED, TRACKED, History
+from operators.columns import Flags, Int64s, offsets
+from operators.emotions.patterns import History
 from operators.emotions.rules import Rule, Rules
+from operators.emotions.sorter import OBSERVED, TRACKED, Sorter
+from schemas.inbound import Event
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A rule of which the newest event is put by until another asks for it within ``window_ms``."""
+    """A rule of which the newest event is put by until another asks for it within ``window_ms``.
+
+    ``compared`` is where in an event's past that stands what the rule compares beside its time.
+    """
 
     rule: Rule
     window_ms: int
+    compared: int
 
 
 class Part(NamedTuple):
@@ -42,9 +49,33 @@ class Turning(NamedTuple):
     does_not: int
 
 
+class Traits(NamedTuple):
+    """Roles as columns, by their number, of shape (roles,); what is said of their parts has shape (parts,).
+
+    ``looked_at``: the matcher may have to see its events, whatever came before. ``arms`` has shape (roles, silences).
+    ``turns`` is which turn it depends on first (-1: none), ``does`` and ``does_not`` the numbers of what it is then.
+    Its parts are those from ``parts_at``, ``parts`` of them.
+    """
+
+    looked_at: Flags
+    begins: Flags
+    goes_on: Flags
+    looks_back: Flags
+    arms: npt.NDArray[np.bool_]
+    turns: Int64s
+    does: Int64s
+    does_not: Int64s
+    parts: Int64s
+    parts_at: Int64s
+    part: list[Part]
+    slot: Int64s
+    asks: Flags
+    counted: Flags
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What events of one mask are to the sieve.
+    """What events of one mask are to the sieve; roles are numbered as they are met.
 
     ``parts`` are theirs in slots. ``arms`` are the silences that they begin. ``direct``: the matcher has to
     see them; ``waits``: something may be waited for then; ``begins``: one of the lasting rules may be on its way then;
@@ -55,6 +86,7 @@ class Role:
     """
 
     mask: int
+    number: int = 0
     parts: tuple[Part, ...] = ()
     arms: tuple[int, ...] = ()
     direct: bool = False
@@ -80,10 +112,11 @@ class Roles(dict[int, Role]):
         )
         self._returned = _any(bit for bit, entry in self.past if entry.kind == "returned")
         self.of_past = _any(bit for bit, _ in self.past) | TRACKED
+        distinct = {field: len(self.turns) + 2 + at for at, field in enumerate(_distinct(rules))}
         self.slots = tuple(
-            Slot(rule, rule.gap_ms or rule.within_ms)
+            Slot(rule, rule.gap_ms or rule.within_ms, -1 if rule.gap_ms else distinct.get(rule.distinct, 0))
             for rule in rules.rules
-            if (rule.count > 1 and not rule.same_pages) or len(rule.after) == 1
+            if _is_slot(rule)
         )
         self.silences = tuple(r for r in rules.rules if r.unless_anything and r.count == 1 and not r.after)
         self.windows: Int64s = np.array([slot.window_ms for slot in self.slots], np.int64)
@@ -91,13 +124,49 @@ class Roles(dict[int, Role]):
         """A bit for each slot whose rule waits for what fails to follow."""
         self.slot_of = {slot.rule.number: at for at, slot in enumerate(self.slots)}
         self.silent = frozenset(rule.number for rule in self.silences)
+        self.by_number: list[Role] = []
+        self._traits: Traits | None = None
         self._looked_back: dict[tuple[int, int, bool, bool], Role] = {}
         self.lasting = frozenset(r.number for r in rules.rules if r.same_pages or len(r.after) > 1)
         """The rules of which several events are on their way, whatever comes between: of them the matcher sees all."""
 
     def __missing__(self, mask: int) -> Role:
         role = self[mask] = self._role(mask)
+        self.by_number.append(role)
+        self._traits = None
         return role
+
+    @property
+    def traits(self) -> Traits:
+        """Return the roles that were met, and what they may turn into, as columns."""
+        if self._traits is None:
+            for turning in (role.turns for role in self.by_number):  # grows meanwhile
+                if turning:
+                    _ = self[turning.does], self[turning.does_not]
+            self._traits = self._columns()
+        return self._traits
+
+    def _columns(self) -> Traits:
+        roles = self.by_number
+        turns = [role.turns or Turning(-1, "", role.mask, role.mask) for role in roles]
+        parts = [part for role in roles for part in role.parts]
+        counts = np.array([len(role.parts) for role in roles], np.int64)
+        return Traits(
+            looked_at=np.array([role.direct or role.waits or role.begins for role in roles], np.bool_),
+            begins=np.array([role.begins for role in roles], np.bool_),
+            goes_on=np.array([role.goes_on for role in roles], np.bool_),
+            looks_back=np.array([role.looks_back for role in roles], np.bool_),
+            arms=np.array([[at in role.arms for at in range(len(self.silences))] for role in roles], np.bool_),
+            turns=np.array([turning.which for turning in turns], np.int64),
+            does=np.array([self[turning.does].number for turning in turns], np.int64),
+            does_not=np.array([self[turning.does_not].number for turning in turns], np.int64),
+            parts=counts,
+            parts_at=offsets(counts)[:-1],
+            part=parts,
+            slot=np.array([part.slot for part in parts], np.int64),
+            asks=np.array([part.asks for part in parts], np.bool_),
+            counted=np.array([part.counted for part in parts], np.bool_),
+        )
 
     def looked_back(self, role: Role, came: int, *, returns: bool, elsewhere: bool) -> Role:
         """Return the role of an event once it is known what holds of the past.
@@ -122,7 +191,7 @@ class Roles(dict[int, Role]):
 
     def _role(self, mask: int) -> Role:
         if mask == OBSERVED:
-            return Role(mask, direct=True)
+            return Role(mask, len(self.by_number), direct=True)
         parts: list[Part] = []
         direct = bool(mask & self._rules.settled_by)
         waits = begins = False
@@ -143,6 +212,7 @@ class Roles(dict[int, Role]):
                 parts.append(Part(slot, self.slots[slot].window_ms, on, counted))
         return Role(
             mask,
+            len(self.by_number),
             tuple(parts),
             tuple(at for at, rule in enumerate(self.silences) if rule.on & mask),
             direct,
@@ -159,6 +229,24 @@ class Roles(dict[int, Role]):
             if mask & bit:
                 rest = mask & ~bit
                 yield Turning(which, entry.field, rest | entry.bit, rest)
+
+
+def sorters_of(rules: Rules) -> dict[type[Event], Sorter]:
+    """Return what tells the events apart that rules ask for, by type."""
+    return rules.patterns.sorters(_distinct(rules), _any(rule.on for rule in rules.rules if rule.gap_ms))
+
+
+def _is_slot(rule: Rule) -> bool:
+    return (rule.count > 1 and not rule.same_pages) or len(rule.after) == 1
+
+
+def _distinct(rules: Rules) -> dict[str, int]:
+    """Return the fields whose values have to be different, each with the bits of the patterns of whose events."""
+    out: dict[str, int] = {}
+    for rule in rules.rules:
+        if rule.distinct:
+            out[rule.distinct] = out.get(rule.distinct, 0) | rule.on
+    return out
 
 
 def _any(bits: Iterable[int]) -> int:

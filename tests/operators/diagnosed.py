@@ -12,6 +12,7 @@ from operators.anomalies.detector import Detector
 from operators.config import ScoreConfig, WindowConfig
 from operators.decode import BatchDecoder
 from operators.emotions.diagnosis import Diagnosis, Noticed
+from operators.emotions.roles import sorters_of
 from operators.emotions.rules import Rules, read_rules
 from operators.engagement import Scorer
 from operators.interventions.cues import Answer, Cue, Felt, Seen
@@ -38,14 +39,14 @@ def cues_of(
     Return the cues of each shard in the order in which they were told.
     """
     scorer, detector = Scorer(ScoreConfig()), Detector(ANOMALIES, ScoreConfig())
-    decoder = BatchDecoder(shards, WINDOW, RULES.patterns.sorters)
+    decoder = BatchDecoder(shards, WINDOW, sorters_of(RULES))
     held = [(Shard(WINDOW, scorer, detector), Diagnosis(RULES, WINDOW)) for _ in range(shards)]
     again = set(restarts)
     cues: list[list[Cue]] = [[] for _ in range(shards)]
     for number, batch in enumerate(raw_batches(log, cuts)):
         packed = [(shard.snapshot(), diagnosis.snapshot(shards)) for shard, diagnosis in held] if again else []
         if number in again:
-            decoder = BatchDecoder(shards, WINDOW, RULES.patterns.sorters)
+            decoder = BatchDecoder(shards, WINDOW, sorters_of(RULES))
             held = [
                 (
                     Shard.restore(WINDOW, scorer, windows, detector=detector),
@@ -113,7 +114,7 @@ def said(kind: str, after_ms: int, *, late_ms: int = 0, user: str = "u1", **fiel
 def followed(log: Sequence[LogRecord], at_once: int = 1, rules: Rules = RULES) -> Diagnosis:
     """Return the diagnosis that has taken in a log, some records at once; time does not run on at its end."""
     scorer = Scorer(ScoreConfig())
-    decoder = BatchDecoder(1, WINDOW, rules.patterns.sorters)
+    decoder = BatchDecoder(1, WINDOW, sorters_of(rules))
     shard, diagnosis = Shard(WINDOW, scorer, Detector(ANOMALIES, ScoreConfig())), Diagnosis(rules, WINDOW)
     for batch in raw_batches(log, range(0, len(log), at_once), ends=False):
         for _, chunk in decoder(batch).chunks:

@@ -13,6 +13,7 @@ from operators.config import WindowConfig
 from operators.deadletters import MAX_PAYLOAD
 from operators.decode import BatchDecoder, Decoded
 from operators.digests import digest, digests
+from operators.emotions.roles import sorters_of
 from operators.emotions.rules import read_rules
 from operators.kinds import KIND
 from operators.shards import shards_of
@@ -217,7 +218,7 @@ def test_silent_shards_of_chat_learn_of_stream_time_at_each_tick() -> None:
     ]
 
 
-@pytest.mark.parametrize("rules, every_ms", [(None, 5_000), (read_rules().patterns.sorters, 500)])
+@pytest.mark.parametrize("rules, every_ms", [(None, 5_000), (sorters_of(read_rules()), 500)])
 def test_silent_shards_learn_of_stream_time_sooner_where_rules_wait(rules: Any, every_ms: int) -> None:
     decoder = BatchDecoder(2, WindowConfig(), rules)
     none = np.zeros(0, np.int64)

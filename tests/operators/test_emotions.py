@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
-from operators.interventions.cues import Cue, CueBatch, Scored
+from operators.interventions.cues import Cue, CueBatch, Felt, Scored
 from operators.interventions.policies import Policies
 from operators.interventions.shard import Interventions
 from schemas.batches import END_OF_TIME
@@ -105,6 +105,21 @@ def test_sessions_do_not_depend_on_how_they_are_interleaved(log: list[LogRecord]
     kept = {name: [r for r in log if name in (r.raw or b"")] for name in (b'"s1"', b'"s2"')}
     mixed = [kept[b'"s2"' if b'"s2"' in (r.raw or b"") else b'"s1"'].pop(0) for r in other]
     assert by_session(cues_of(mixed)) == by_session(cues_of(log))
+
+
+def test_who_comes_again_in_the_same_chunk_is_followed_as_he_is_then() -> None:
+    """Of each user two sessions are in the chunk; the second's silence runs out with it."""
+    users = [f"u{number}" for number in range(20)]
+    log = [
+        *(said("telemetry.click", 0, user=user, page="home") for user in users),
+        said("session.ended", 1, user="host"),
+        *(said("telemetry.click", 2, user=user, page="cart") for user in users),
+        said("chat.message", 67_002, user="host"),
+    ]
+    whole = by_session(cues_of(log))
+    shown = [emotion.user_id for cue in whole["t", "s"] if isinstance(cue, Felt) for emotion in cue.emotions]
+    assert sorted(shown) == sorted(users)
+    assert by_session(cues_of(log, range(len(log)))) == whole
 
 
 ABOUT = f"t/s/{START}/intervention/click/rage_click/help_chat"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from operators.emotions.matcher import Matcher
+from operators.emotions.roles import sorters_of
 from operators.emotions.rules import read_rules
 from operators.emotions.visitor import Visitor
 from schemas.errors import ConfigError
@@ -76,7 +77,7 @@ def test_a_turn_without_a_type_is_one_of_events_that_have_the_field(tmp_path: Pa
 def test_long_urls_are_told_apart_but_not_remembered() -> None:
     rules = read_rules()
     matcher, visitor = Matcher(rules), Visitor("u", 1)
-    sorter = rules.patterns.sorters[PageView]
+    sorter = sorters_of(rules)[PageView]
     told = []
     long = "\N{SNOWMAN}" * 4_000
     for number, end in enumerate("abca"):
@@ -91,7 +92,7 @@ def test_long_texts_are_sorted_but_not_remembered(tmp_path: Path) -> None:
     query = '{ type = "telemetry.search", query = { contains = ["voucher"] } }'
     file.write_text(FILE.format(pattern=query, rule=""), encoding="utf-8")
     patterns = read_rules(file).patterns
-    sorter = patterns.sorters[Search]
+    sorter = patterns.sorters({}, 0)[Search]
     for text, fits in (("a voucher", True), ("x" * 3_000 + "voucher", True), ("x" * 3_000, False)):
         mask = sorter.mask(Search("e", "t", "s", "u", 1, text, 1))
         assert bool(mask & patterns.bits["looked_at"]) == fits

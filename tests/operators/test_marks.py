@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from operators.emotions.marks import counted, mark_of, near, unpacked
+from operators.emotions.roles import Roles, sorters_of
 from schemas.inbound import Click, PageView
 from tests.operators.diagnosed import RULES
 
@@ -23,8 +24,10 @@ SEEN = PageView("e2", "t", "s", "u", 6, "/shoes/?size=9", "product")
     ],
 )
 def test_a_mark_has_what_its_rule_compares(name: str, event: Any, mark: tuple[Any, ...]) -> None:
-    (rule,) = (rule for rule in RULES.rules if rule.name == name)
-    assert unpacked(mark_of(rule)(event)) == mark
+    (slot,) = (slot for slot in Roles(RULES).slots if slot.rule.name == name)
+    sorter = sorters_of(RULES)[type(event)]
+    past = sorter.past(event) if sorter.mask(event) & sorter.of_past else None
+    assert unpacked(mark_of(slot)(event.ts, event.event_id, past)) == mark
 
 
 def test_the_mark_of_what_stands_nowhere_is_in_the_corner() -> None:

@@ -14,11 +14,12 @@ from operators.config import NEVER
 from operators.decode import BatchDecoder
 from operators.emotions.marks import Began
 from operators.emotions.matcher import Matcher, Shown
-from operators.emotions.patterns import OBSERVED, TRACKED, path_of
 from operators.emotions.recent import Recent
-from operators.emotions.roles import Roles
+from operators.emotions.roles import Roles, sorters_of
 from operators.emotions.rules import Rules, read_rules
-from operators.emotions.sieve import Batch, Sieve
+from operators.emotions.sieve import Sieve
+from operators.emotions.sifting import Batch
+from operators.emotions.sorter import OBSERVED, TRACKED, path_of
 from operators.emotions.table import Visitors
 from operators.emotions.visitor import Visitor
 from schemas.inbound import PageView
@@ -218,10 +219,10 @@ def all_seen(rules: Rules, log: Sequence[LogRecord]) -> list[Told]:
     out = []
     for record in log:
         event = DECODER.decode(record.raw or b"")
-        if event.event_id in seen and type(event) in rules.patterns.sorters:
+        if event.event_id in seen and type(event) in sorters_of(rules):
             continue
         seen.add(event.event_id)
-        sorter = rules.patterns.sorters.get(type(event))
+        sorter = sorters_of(rules).get(type(event))
         mask = OBSERVED if event.__struct_config__.tag == "emotion.observed" else 0
         if sorter is not None:
             mask = sorter.mask(event)
@@ -249,7 +250,7 @@ class Sifted:
         out = list[Told]()
         batch = Batch(chunk, None, chunk.user, np.zeros(len(chunk.sessions), np.int64))
         for let in self.sieve.sift(batch, self.recent)[0]:
-            event = chunk.watched.events[let.item] if let.item >= 0 else None
+            event = chunk.event(let.place) if let.item >= 0 else None
             visitor = self.table.visitor[let.row]
             if visitor is None:
                 if event is None and not let.ran_out:
@@ -291,7 +292,7 @@ class Sifted:
 def sifted(rules: Rules, log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> tuple[list[Told], int]:
     """Return what is told of a log, and how many events the matcher saw."""
     visitors, out = Sifted(rules), list[Told]()
-    decoder = BatchDecoder(1, WINDOW, rules.patterns.sorters)
+    decoder = BatchDecoder(1, WINDOW, sorters_of(rules))
     for batch in raw_batches(log, cuts, ends=False):
         for _, chunk in decoder(batch).chunks:
             out += visitors.take(chunk)
@@ -318,6 +319,31 @@ def test_what_can_complete_nothing_is_held_back() -> None:
     (found,), seen = sifted(RULES, [*apart, close])
     assert (found.rule, seen) == ("dead_clicks", 1)
     assert found.evidence == (f"telemetry.click u1 {19 * 60_000}", f"telemetry.click u1 {19 * 60_000 + 9_000}")
+
+
+def test_a_silence_goes_on_when_what_comes_was_before_it() -> None:
+    """Whatever of it is at the till itself: the silence that began last is the one that counts."""
+    log = [
+        said("telemetry.click", 3_000, page="cart"),
+        said("telemetry.click", 3_001, late_ms=1_001, page="cart"),
+        said("chat.message", 62_500),
+    ]
+    assert sifted(RULES, log)[0] == sifted(RULES, log, [1, 2])[0] == all_seen(RULES, log) == []
+    ended = said("chat.message", 63_500)
+    (found,) = sifted(RULES, [*log[:2], ended])[0]
+    assert found.evidence == ("telemetry.click u1 3000",)
+
+
+def test_a_mark_is_kept_as_long_as_another_may_ask_for_it() -> None:
+    first, last = (said("telemetry.click", at, effect=False, page="home") for at in (0, 10_000))
+    (found,) = sifted(RULES, [first, said("chat.message", 9_999), last], [2])[0]
+    assert (found.rule, len(found.evidence)) == ("dead_clicks", 2)
+
+
+def test_a_repeat_is_known_as_long_as_it_is_accepted() -> None:
+    click = said("telemetry.click", 0, effect=False, page="home")
+    repeat = click._replace(record_ts=START + 11_999)
+    assert sifted(RULES, [click, said("chat.message", 11_999), repeat], [2]) == ([], 0)
 
 
 def test_the_middle_of_a_sequence_is_let_through_once_it_has_begun() -> None:
