@@ -178,7 +178,7 @@ def recovery(options: argparse.Namespace) -> None:
             ]
         )
     measure.show(
-        f"Recovery, epochs of 1 s (the default is 10 s), {n:,} events",
+        f"Recovery, epochs of 1 s (the default is 30 s), {n:,} events",
         ["what", "without, events/s", "with, events/s", "costs, processor", "costs, wall clock"],
         rows,
     )
