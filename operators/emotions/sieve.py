@@ -5,6 +5,7 @@ for; of the others those alone are looked at whose visitor waits, or of whom a s
 What is let through carries what the matcher has missed and needs.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from operators.emotions.sorter import number_of
 from operators.emotions.table import Visitors
 
 _MIX: Final = np.uint64(0xFF51AFD7ED558CCD)
+_FEW: Final = 96
+"""Events that are sooner looked at one by one than in columns."""
 
 
 class Sieve:
@@ -42,7 +45,7 @@ class Sieve:
         names = batch.keys if batch.segment is None else batch.keys + batch.segment.astype(np.uint64) * _MIX
         # An event may still lie a pane behind the ticks that are closed.
         oldest = batch.chunk.clock - self._config.stream_delay_ms - PANE_MS
-        under_way = Sifting(batch, names, batch.accepted, self._table.restless.copy(), oldest)
+        under_way = Sifting(batch, names, batch.accepted, oldest)
         under_way.arming = [np.zeros(0, np.int64) for _ in self._roles.silences]
         watched = batch.chunk.watched
         if len(watched):
@@ -52,7 +55,7 @@ class Sieve:
             roles = [self._roles[mask].number for mask in watched.masks]
             under_way.roles = np.fromiter(roles, np.int64, len(roles))
             self._go_through(under_way)
-        if under_way.restless:
+        if under_way.restless or self._table.restless:
             self._disturb(under_way)
         return sorted(under_way.passes.values()), under_way.later
 
@@ -64,11 +67,12 @@ class Sieve:
         rows = np.fromiter(map(self._table.row_by_key.get, names.tolist(), repeat(-1)), np.int64, len(at))
         new = (taken & (rows < 0)).nonzero()[0]
         if len(new):
-            _, first, which = np.unique(names[new], return_index=True, return_inverse=True)
-            met = np.empty_like(first)
-            order = first.argsort()  # the last row that a visitor gets is the one that he is found by
-            met[order] = self._meet(under_way, at[new[first[order]]])
-            rows[new] = met[which]
+            newcomers = names[new].tolist()
+            # By each one's first place, in the order of their last: a visitor is found by the last row that he gets.
+            first_at = dict(reversed(dict(zip(newcomers[::-1], at[new[::-1]].tolist(), strict=True)).items()))
+            met = self._meet(under_way, np.fromiter(first_at.values(), np.int64, len(first_at)))
+            row_of = dict(zip(first_at, met.tolist(), strict=True))
+            rows[new] = [row_of[name] for name in newcomers]
         rows[~taken] = -1
         under_way.rows = rows
         under_way.by_row = order_of(rows + 1)
@@ -188,12 +192,15 @@ class Sieve:
         ]
         roles[items] = [role.number for role in found]
 
-    def _put_by(self, under_way: Sifting) -> dict[int, list[Part]]:
-        """Put by what nothing asks for; return the parts of the events that may ask or be asked for.
+    def _put_by(self, under_way: Sifting) -> Mapping[int, Sequence[Part]]:
+        """Put by what nothing asks for; return the parts of the events that may ask or be asked for: of few, all.
 
         Of a slot in which nothing comes close behind another only the last event is put by.
         """
         traits, table, items = self._roles.traits, self._table, under_way.by_row
+        if len(items) <= _FEW:
+            by_number = self._roles.by_number
+            return {i: parts for i in items.tolist() if (parts := by_number[under_way.roles[i]].parts)}
         role = under_way.roles[items]
         counts = traits.parts[role]
         part, item = ranges(traits.parts_at[role], counts), np.repeat(items, counts)
@@ -222,7 +229,7 @@ class Sieve:
             asking.setdefault(i, []).append(traits.part[number])
         return asking
 
-    def _look_closer(self, under_way: Sifting, asking: dict[int, list[Part]]) -> None:
+    def _look_closer(self, under_way: Sifting, asking: Mapping[int, Sequence[Part]]) -> None:
         """Let those events through that the matcher has to see; ``asking`` are parts of some."""
         begun, waiting, by_number = self._table.begun, self._roles.waiting, self._roles.by_number
         traits, roles, rows = self._roles.traits, under_way.roles, under_way.rows
@@ -243,7 +250,7 @@ class Sieve:
                 under_way.passes[place] = Pass(place, item, row, role.mask, asked, owed, (), between)
 
     def _ask(
-        self, under_way: Sifting, parts: list[Part], row: int, item: int
+        self, under_way: Sifting, parts: Sequence[Part], row: int, item: int
     ) -> tuple[int, tuple[tuple[int, bytes], ...]]:
         """Put by what nothing asks for yet; return which slots are asked by an event, and what it is owed there."""
         table, waiting, chunk = self._table, self._roles.waiting, under_way.batch.chunk
@@ -269,9 +276,12 @@ class Sieve:
     def _disturb(self, under_way: Sifting) -> None:
         """Look at all events of those who wait or of whom a silence has begun."""
         table = self._table
-        places = under_way.places()
-        row_of = map(under_way.restless.get, under_way.names[places].tolist(), repeat(-1))
-        rows = np.fromiter(row_of, np.int64, len(places))
+        places = under_way.places(table.restless)
+        names = under_way.names[places].tolist()
+        rows = np.fromiter(map(table.restless.get, names, repeat(-1)), np.int64, len(places))
+        if under_way.restless:
+            now = np.fromiter(map(under_way.restless.get, names, repeat(-1)), np.int64, len(places))
+            rows = np.where(now >= 0, now, rows)
         places, rows = places[rows >= 0], rows[rows >= 0]
         order = order_of(rows)
         for which in range(len(self._roles.silences)):
@@ -293,11 +303,12 @@ class Sieve:
 
     def _fall_silent(self, under_way: Sifting, which: int, places: Int64s, rows: Int64s) -> None:
         """Begin and end a silence at events, given row by row; let those through that ended it too late."""
-        if not len(places):
-            return
         chunk, table, silence = under_way.batch.chunk, self._table, self._roles.silences[which]
         begins_at = np.zeros(len(chunk), np.bool_)
         begins_at[under_way.at[under_way.arming[which]]] = True
+        if len(places) <= _FEW:
+            table.arm(which, self._one_by_one(under_way, which, places.tolist(), rows.tolist(), begins_at))
+            return
         begins, ts = begins_at[places], chunk.ts[places]
         first = first_of_runs(rows)
         due = np.where(one_before(begins), one_before(ts) + silence.for_ms, NEVER)
@@ -322,9 +333,9 @@ class Sieve:
     def _one_by_one(
         self, under_way: Sifting, which: int, places: list[int], rows: list[int], begins_at: Flags
     ) -> dict[int, tuple[int, Began | None]]:
-        """Do so for rows of which something comes only now that happened before a silence; return what changes, by row.
+        """Do so for few events, or for rows of which something comes only now that happened before a silence.
 
-        ``begins_at`` tells which places' events begin it.
+        ``begins_at`` tells which places' events begin it. Returns what changes, by row.
         """
         chunk, table, silence = under_way.batch.chunk, self._table, self._roles.silences[which]
         before = {row: due for row in dict.fromkeys(rows) if (due := table.due.item(row, which)) < NEVER}

@@ -1,5 +1,6 @@
 """A chunk on its way through the sieve: what goes in, what has been found out, and what is let through."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -54,16 +55,16 @@ class Sifting:
     then on; ``later`` are the rows of those, with the segment. ``taken`` are the events that count, without repeats
     (None: all). Of the watched, ``at`` are the places, ``rows`` the visitors', -1 where one does not count, and
     ``roles`` the numbers of what each is; ``by_row`` is their order row by row, without those that do not count.
-    ``restless`` are rows by name, of those who wait, may wait, or of whom a silence has begun. Events are let through
-    ``passes``, by place; ``between`` are the pages between which some return, ``arming`` by silence those of the
-    watched that begin it. What comes behind this chunk is not before ``oldest`` (ms).
+    ``restless`` are rows by name, of those who wait, may wait, or of whom a silence begins since. Events are let
+    through ``passes``, by place; ``between`` are the pages between which some return, ``arming`` by silence those of
+    the watched that begin it. What comes behind this chunk is not before ``oldest`` (ms).
     """
 
     batch: Batch
     names: UInt64s
     taken: Flags | None
-    restless: dict[int, int]
     oldest: int
+    restless: dict[int, int] = field(default_factory=dict)
     at: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     rows: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     by_row: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -73,13 +74,14 @@ class Sifting:
     between: dict[int, tuple[int, int]] = field(default_factory=dict)
     arming: list[Int64s] = field(default_factory=list)
 
-    def places(self) -> Int64s:
-        """Return where events that count may be of those who are restless: all of theirs, and seldom another's."""
+    def places(self, restless: Collection[int]) -> Int64s:
+        """Return where events that count may be of those who are, or were, restless: all of theirs, few others'."""
         n = len(self.names)
         may = np.ones(n, np.bool_)
-        if n > 4 * len(self.restless):
+        if n > 4 * (len(self.restless) + len(restless)):
             marked = np.zeros(1 << 16, np.bool_)
-            marked[np.fromiter(self.restless, np.uint64, len(self.restless)) & _LOW] = True
+            for names in (restless, self.restless):
+                marked[np.fromiter(names, np.uint64, len(names)) & _LOW] = True
             may = marked[self.names & _LOW]
         places: Int64s = (may if self.taken is None else may & self.taken).nonzero()[0]
         return places

@@ -1,12 +1,13 @@
 """The emotions that the flow tells are those of the reference, whatever the cuts, shards, restarts and companions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from operators.emotions import sieve
 from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Cue, CueBatch, Felt, Scored
@@ -30,6 +31,14 @@ from tests.operators.diagnosed import (
 )
 
 MAPPING = read_interventions(emotions=RULES.emotions)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _both_ways() -> Iterator[None]:
+    """Look at what is much to a test in columns, and at what a cut leaves of it one by one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sieve, "_FEW", 5)
+        yield
 
 
 def interventions_of(cues: Iterable[Iterable[Cue]], policy: dict[str, Any]) -> list[Record]:

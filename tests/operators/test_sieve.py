@@ -1,17 +1,19 @@
 """The sieve keeps events from the matcher, and nothing is told otherwise than if the matcher saw every event."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from operators.chunk import Chunk
 from operators.config import NEVER
 from operators.decode import BatchDecoder
+from operators.emotions import sieve
 from operators.emotions.marks import Began
 from operators.emotions.matcher import Matcher, Shown
 from operators.emotions.recent import Recent
@@ -297,6 +299,14 @@ def sifted(rules: Rules, log: Sequence[LogRecord], cuts: Iterable[int] = ()) -> 
         for _, chunk in decoder(batch).chunks:
             out += visitors.take(chunk)
     return sorted(out + visitors.end()), visitors.seen
+
+
+@pytest.fixture(params=[100, -1], ids=["one by one", "in columns"], autouse=True, scope="module")
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the few events of a test be looked at as few are, and as many are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sieve, "_FEW", request.param)
+        yield
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
