@@ -44,8 +44,8 @@ _OPENING, _CLOSING = b"{}"
 
 _WINDOWED = bytes(np.flatnonzero(WINDOWED).tolist())
 _NOT_WINDOWED = bytes(np.flatnonzero(~WINDOWED).tolist())
-_NO_POLL = bytes(np.flatnonzero(~IS_POLL).tolist())
-"""Kinds, to be taken out of those of a run: a tenth of the time of looking each up."""
+_NOT_POLLS = bytes(np.flatnonzero(~IS_POLL).tolist())
+"""Kinds of each sort, to be taken out of those of a run: a tenth of the time of looking each event up."""
 
 _RECEIVED = Counter("attune_records_received_total", "Inbound records read")
 _UNWINDOWED = Counter("attune_records_unwindowed_total", "Inbound records of types that belong to no window")
@@ -197,7 +197,7 @@ class BatchDecoder:
         kind = np.frombuffer(kinds, np.uint8)
         if self._sorters:
             self._watch(events, kind, aside, known)
-        if kinds.translate(None, _NO_POLL):
+        if kinds.translate(None, _NOT_POLLS):
             polls = np.flatnonzero(IS_POLL[kind]).tolist()
             gathered.polls += [(known + i, events[i].poll_id) for i in polls]  # type: ignore[attr-defined]  # polls have one
         gathered.places.append(places)

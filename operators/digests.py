@@ -43,17 +43,7 @@ def digests_of(parts: list[bytes], n: int) -> UInt64s:
     step = text.index(0) + 1
     if len(text) == n * step + 7 and text[step - 1 : n * step : step].count(0) == n:
         return _of_one_length(text, n, step)
-    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == 0)[:n]
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts
-    words = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))  # the 8 bytes from each byte on
-    number = np.full(n, _SEED)
-    for at in range(0, int(lengths.max()), 8):
-        left = lengths - at
-        word = words[np.minimum(starts + at, len(words) - 1)] & _MASK[np.clip(left, 0, 8)]
-        # What is beyond an id's end must not count, or its number would depend on the longest id beside it.
-        number = np.where(left > 0, _stirred(number ^ word), number)
-    return number
+    return np.concatenate([_of_any_length(part + bytes(7)) for part in parts])
 
 
 def digest(text: str) -> int:
@@ -80,6 +70,22 @@ def _of_one_length(text: bytes, n: int, step: int) -> UInt64s:
         word = np.ndarray(n, "<u8", text, at, (step,))
         number ^= word if step > at + 8 else word & _MASK[step - 1 - at]
         number = _stirred(number)
+    return number
+
+
+def _of_any_length(text: bytes) -> UInt64s:
+    """Return the numbers of ids, in parts that the processor has at hand; the longer ones alone are gone on with."""
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8)[:-7] == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts
+    words = np.ndarray(len(text) - 7, "<u8", text, strides=(1,))  # the 8 bytes from each byte on
+    number = np.full(len(ends), _SEED)
+    some = np.arange(len(ends))
+    for at in range(0, int(lengths.max()), 8):
+        # What is beyond an id's end must not count, or its number would depend on the longest id beside it.
+        some = some[lengths[some] > at]
+        word = words[starts[some] + at] & _MASK[np.minimum(lengths[some] - at, 8)]
+        number[some] = _stirred(number[some] ^ word)
     return number
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from operators.chunk import SEPARATOR, Chunk
 from operators.columns import Flags, Int64s
-from operators.config import NEVER
+from operators.config import NEVER, WindowConfig
 from operators.emotions.alarms import Alarms
 from operators.emotions.recent import Recent
 from operators.emotions.wanted import Wanted
@@ -56,11 +56,11 @@ class Course:
     an end, and which.
     """
 
-    def __init__(self, chunk: Chunk, accepted: Flags | None, stream: Stream, early_ms: int) -> None:
-        """Begin a chunk of which some events were ``accepted`` (None: all): none more than that ahead of its record."""
+    def __init__(self, chunk: Chunk, accepted: Flags | None, stream: Stream, config: WindowConfig) -> None:
+        """Begin a chunk of which some events were ``accepted`` (None: all)."""
         self.chunk = chunk
         self._accepted = accepted
-        self._early_ms = early_ms
+        self._config = config
         self.stream = stream
         self.gone: dict[str, None] = {}
         self.starts: list[int] = []
@@ -70,7 +70,7 @@ class Course:
         self._wanted: dict[tuple[str, int], list[Place]] = {}
         self._sessions: dict[str, int] | None = None
         self._place_of: dict[int, int] = {}
-        self._first_of: dict[int, list[int]] = {}
+        self._reaches: dict[int, list[int]] = {}
 
     def begin(self, starts: list[int]) -> None:
         """Note when each of the chunk's sessions began (ms)."""
@@ -107,23 +107,24 @@ class Course:
         """Return the stream time at which a cue is told: wherever a chunk is cut, when it became due."""
         return min(place.due, self.time_at(place.at))
 
-    def first_of(self, session: int, time: int, before: int) -> int:
-        """Return the first accepted event of a session (number) at or behind a time (ms), if there is one ``before``.
+    def reaches(self, session: int, tick: int) -> int:
+        """Return the first accepted event that moves a session's (number) watermark to a tick, or stream time to it.
 
-        Else it is that place, which depends on the time alone.
+        It is the number of events if neither gets there.
         """
-        found = self._first_of.get(time)  # a tick is the same for many sessions
+        found = self._reaches.get(tick)  # a tick is the same for many sessions
         if found is None:
-            chunk = self.chunk
+            chunk, config, time = self.chunk, self._config, tick + self._config.lateness_ms
+            before = self.place_of(tick + config.stream_delay_ms)
             # What is accepted is not further than that ahead of stream time.
-            some = slice(self.place_of(time - self._early_ms), before)
+            some = slice(self.place_of(time - config.early_ms), before)
             reached = chunk.ts[some] >= time
             if self._accepted is not None:
                 reached &= self._accepted[some]
             places = reached.nonzero()[0][::-1] + some.start
             first = np.full(len(chunk.sessions), before)
             first[chunk.session[places]] = places  # the last one assigned stays
-            found = self._first_of[time] = first.tolist()
+            found = self._reaches[tick] = first.tolist()
         return found[session]
 
     def want(self, place: Place, key: str, tick: int, since: int) -> None:

@@ -83,7 +83,7 @@ class Diagnosis:
         """Take in a chunk and what was closed with it; return the cues that follow, in order."""
         chunk = noticed.chunk
         stream = self._streams.setdefault(chunk.partition, Stream())
-        course = Course(chunk, noticed.accepted, stream, self._config.early_ms)
+        course = Course(chunk, noticed.accepted, stream, self._config)
         if len(chunk) or chunk.replies:
             self._events(course, noticed.accepted)
         stream.clock = max(stream.clock, chunk.clock)
@@ -341,11 +341,8 @@ class Diagnosis:
         """Return where a tick became due: by stream time, or before that by the session's watermark."""
         place = self._due_place(course, tick)
         session = course.session_of(key)
-        if session is not None:
-            first = course.first_of(session, tick + self._config.lateness_ms, place.at)
-            if first < place.at:
-                return Place(first, AT_EVENT)
-        return place
+        first = place.at if session is None else course.reaches(session, tick)
+        return Place(first, AT_EVENT) if first < place.at else place
 
     def _due_place(self, course: Course, tick: int) -> Place:
         due = tick + self._config.stream_delay_ms

@@ -36,7 +36,7 @@ class Began(NamedTuple):
 
 
 def mark_of(slot: Slot) -> Callable[[int, str, Past | None], bytes]:
-    """Return what makes the mark, packed, of an event that may be put by, of its time (ms), id and past.
+    """Return what makes the mark of an event that may be put by, packed, from its time (ms), its id and its past.
 
     Most marks are replaced by another, or written by snapshots, and never looked at.
     """

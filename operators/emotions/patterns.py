@@ -1,7 +1,7 @@
-"""Event patterns: which events of the telemetry the rules ask for, told apart by one look at an event.
+"""Event patterns: which events of the telemetry the rules ask for, read from their tables and checked.
 
-Every pattern is a bit, and an event's bits are its mask. What an event alone can tell is decided here; what depends on
-the user's events before (``History``) has a bit of its own, which the matcher turns into the pattern's when it holds.
+Every pattern is a bit, and an event's bits are its mask. What an event alone can tell the sorter decides; what depends
+on the user's events before (``History``) has a bit of its own, which the sieve turns into the pattern's when it holds.
 """
 
 import math

@@ -41,10 +41,9 @@ class Part(NamedTuple):
 
 
 class Turning(NamedTuple):
-    """What is meant by a mask once it is known whether the value of a ``field`` turns; ``which`` turn that is."""
+    """What is meant by a mask once it is known whether a value turns; ``which`` of the turns that is."""
 
     which: int
-    field: str
     does: int
     does_not: int
 
@@ -81,8 +80,7 @@ class Role:
     see them; ``waits``: something may be waited for then; ``begins``: one of the lasting rules may be on its way then;
     ``goes_on``: the matcher has to see them if one is.
 
-    Of a mask of which some depends on the past: what it ``turns`` on first, whether it ``looks_back`` on pages, and
-    whether it ``views`` one.
+    Of a mask of which some depends on the past: what it ``turns`` on first, and whether it ``looks_back`` on pages.
     """
 
     mask: int
@@ -95,7 +93,6 @@ class Role:
     goes_on: bool = False
     turns: Turning | None = None
     looks_back: bool = False
-    views: bool = False
 
 
 class Roles(dict[int, Role]):
@@ -148,7 +145,7 @@ class Roles(dict[int, Role]):
 
     def _columns(self) -> Traits:
         roles = self.by_number
-        turns = [role.turns or Turning(-1, "", role.mask, role.mask) for role in roles]
+        turns = [role.turns or Turning(-1, role.mask, role.mask) for role in roles]
         parts = [part for role in roles for part in role.parts]
         counts = np.array([len(role.parts) for role in roles], np.int64)
         return Traits(
@@ -221,14 +218,13 @@ class Roles(dict[int, Role]):
             goes_on,
             turns=next(self._turnings(mask), None),
             looks_back=bool(mask & self.of_past),
-            views=bool(mask & TRACKED),
         )
 
     def _turnings(self, mask: int) -> Iterator[Turning]:
         for which, (bit, entry) in enumerate(self.turns):
             if mask & bit:
                 rest = mask & ~bit
-                yield Turning(which, entry.field, rest | entry.bit, rest)
+                yield Turning(which, rest | entry.bit, rest)
 
 
 def sorters_of(rules: Rules) -> dict[type[Event], Sorter]:

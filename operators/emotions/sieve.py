@@ -1,8 +1,9 @@
 """The sieve: follows the visitors of a chunk, and lets only those events through that the matcher must see.
 
-What is known of a visitor stands in the columns of the table. Gone through one by one are the events that rules ask
-for; of the others those alone are looked at whose visitor waits, or of whom a silence has begun, and that in columns.
-What is let through carries what the matcher has missed and needs.
+What is known of a visitor stands in the columns of the table. The events that rules ask for are gone through in
+columns, and one by one only those that may ask for others, or be asked for, or where there are few; of all other events
+those alone are looked at whose visitor waits, or of whom a silence has begun. What is let through carries what the
+matcher has missed and needs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,7 +91,7 @@ class Sieve:
         return rows
 
     def _drop_repeats(self, under_way: Sifting, recent: Recent) -> None:
-        """Remember the watched events; those that are repeats count no more.
+        """Leave out repeats, and remember the watched events of which repeats may still come.
 
         A repeat has its first's time: what is later than all before of its visitor is none.
         """

@@ -29,7 +29,10 @@ _CACHE: Final = 50_000
 """Combinations of values that are remembered with what comes of them; beyond that the table starts anew."""
 
 _LONG: Final = 512
-"""Characters of texts up to which they are remembered: a page may send as many long ones as it likes."""
+"""Characters of texts up to which it is remembered what they match: a page may send as many long ones as it likes."""
+
+_LONG_TEXT: Final = 128
+"""Characters of texts up to which their numbers are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Alternative:
 
 
 class Compared(NamedTuple):
-    """What rules compare of the events of a type, whose masks have one of some ``bits``.
+    """What rules compare of the events of a type, if their masks have one of some ``bits``, which are for all types.
 
     ``turns`` and ``distinct`` are fields, None where the type has none or no rule asks; ``near``: the place on the
     screen.
@@ -69,7 +72,7 @@ NOTHING: Final = Compared()
 class Sorter:
     """Tells the mask of events of one type, and of an event what is held against those before and after it."""
 
-    def __init__(self, alternatives: tuple[Alternative, ...], compared: "Compared" = NOTHING, *, views: bool) -> None:
+    def __init__(self, alternatives: tuple[Alternative, ...], compared: Compared = NOTHING, *, views: bool) -> None:
         """Sort events by these; if they are ``views``, pages before and after are held against them."""
         fields = dict.fromkeys(name for alternative in alternatives for name, _ in alternative.tests)
         self._names = tuple(fields)
@@ -82,6 +85,7 @@ class Sorter:
         self._past_names = tuple(dict.fromkeys(name for name in names if name is not None))
         self._past_key: Callable[[Any], Any] = attrgetter(*self._past_names) if self._past_names else _nothing
         self._past: dict[Any, Past] = {}
+        self._numbers = _Numbers()
         self.of_past = compared.bits | self._always
         """The bits of masks of events of which ``past`` is asked."""
 
@@ -108,7 +112,7 @@ class Sorter:
                 else:
                     mask |= alternative.bit
         found = (mask, tuple(open_bands))
-        _remember(self._known, key, values, found)
+        _remember(self._known, key, values, found, _LONG)
         return found
 
     def past(self, event: Any) -> Past:
@@ -122,11 +126,13 @@ class Sorter:
         values[None] = None
         page = place = 0
         if self._always:
-            page, place = number_of(values["page"]), number_of(f"{values['page']} {path_of(values['url'])}")
-        turns = (number_of(values[field]) for field in self._compared.turns)
+            page = self._numbers[values["page"]]
+            place = self._numbers[f"{values['page']} {path_of(values['url'])}"]
+        turned = (values[field] for field in self._compared.turns)
+        turns = (self._numbers[value] if isinstance(value, str) else number_of(value) for value in turned)
         distinct = (short_path(values[field]) if field == "url" else values[field] for field in self._compared.distinct)
         found = (*turns, page, place, *distinct, *(() if self._compared.near else (None,)))
-        _remember(self._past, key, values, found)
+        _remember(self._past, key, values, found, _LONG_TEXT)
         return found
 
 
@@ -155,10 +161,19 @@ def number_of(value: object) -> int:
     return 0 if value is None else digest(str(value).replace("\0", "\\0"))
 
 
-def _remember(known: dict[Any, Any], key: Any, values: Mapping[Any, Any], found: Any) -> None:
+class _Numbers(dict[str, int]):
+    """The numbers of texts that were asked for, not of long ones: urls of one page may all be others."""
+
+    def __missing__(self, value: str) -> int:
+        number = number_of(value)
+        _remember(self, value, {0: value}, number, _LONG_TEXT)
+        return number
+
+
+def _remember(known: dict[Any, Any], key: Any, values: Mapping[Any, Any], found: Any, longest: int) -> None:
     if len(known) >= _CACHE:
         known.clear()
-    if sum(len(value) for value in values.values() if isinstance(value, str)) <= _LONG:
+    if sum(len(value) for value in values.values() if isinstance(value, str)) <= longest:
         known[key] = found
 
 

@@ -46,8 +46,9 @@ class Visitors(Columns):
     ``session`` is the row of his session, -1 where the row is free; ``last`` is the highest time of his watched events
     (ms). ``page`` is a number for the page viewed last, ``place`` and ``before`` for that and the one before, paths and
     all, 0 if there is none. ``settled``: he has ordered; of whom the matcher has seen, it knows better. By pattern that
-    asks for a turn: ``turned``, a number for the value before, 0 if none. By slot of the roles: ``met``, the highest
-    time of its events, and the mark of the event that is ``put_by``, if the matcher has not seen it. By silence: when
+    asks for a turn: ``turned``, a number for the value before, 0 if none. By slot of the roles: ``met``, the time
+    of its last event or of one before it that was later, and the mark of the event that is ``put_by``, if the matcher
+    has not seen it and another may still ask for it. By silence: when
     it runs out (``due``, ``NEVER``: not begun) and what began it (``armed``). ``visitor`` is what the matcher keeps,
     None as long as it has seen nothing, ``packed_visitor`` what a snapshot kept of that, None since it changed;
     ``waits``: some rule waits there; ``begun``: one of the lasting rules is on its way.

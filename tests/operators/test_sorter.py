@@ -55,3 +55,26 @@ def test_little_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     long = Click(**ABOUT, element="x" * 513, x=1.0, y=2.0, page="home")
     assert clicks.past(long) == (number_of(long.element), 0, 0, long.element, (1.0, 2.0))
     assert (clicks.mask(long), len(clicks._known), len(clicks._past)) == (0, *before)
+
+
+def test_a_page_is_known_by_its_path_whatever_is_asked_of_it() -> None:
+    """Urls with a query of their own are numbered by what tells pages apart, which is worked out once."""
+    views = Sorter((), Compared(), views=True)
+    pasts = {views.past(view("product", f"https://shop.example/shoes?visit={number}")) for number in range(50)}
+    assert len(pasts) == 1
+    assert len(views._numbers) == 2
+    views.past(view("product", "https://shop.example/" + "x" * 129))
+    assert len(views._numbers) == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_number_is_that_of_its_value_whatever_was_numbered_before(order: int) -> None:
+    """In Python True is 1.0: of fields of several kinds neither is taken for the other."""
+    clicks = Sorter((Alternative(2, (), ()),), Compared(6, ("effect", "x")), views=False)
+    effects = [
+        Click(**ABOUT, element="buy", x=x, y=2.0, page="home", effect=effect)
+        for x, effect in ((1.0, True), (0.0, False))
+    ]
+    found = [clicks.past(click)[:2] for click in effects[::order]]
+    assert found[::order] == [(number_of(True), number_of(1.0)), (number_of(False), number_of(0.0))]
+    assert number_of(True) != number_of(1.0)
