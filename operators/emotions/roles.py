@@ -52,18 +52,14 @@ class Traits(NamedTuple):
     """Roles as columns, by their number, of shape (roles,); what is said of their parts has shape (parts,).
 
     ``looked_at``: the matcher may have to see its events, whatever came before. ``arms`` has shape (roles, silences).
-    ``turns`` is which turn it depends on first (-1: none), ``does`` and ``does_not`` the numbers of what it is then.
-    Its parts are those from ``parts_at``, ``parts`` of them.
+    ``of_past``: what its events are depends on those before. Its parts are those from ``parts_at``, ``parts`` of them.
     """
 
     looked_at: Flags
     begins: Flags
     goes_on: Flags
-    looks_back: Flags
+    of_past: Flags
     arms: npt.NDArray[np.bool_]
-    turns: Int64s
-    does: Int64s
-    does_not: Int64s
     parts: Int64s
     parts_at: Int64s
     part: list[Part]
@@ -135,28 +131,21 @@ class Roles(dict[int, Role]):
 
     @property
     def traits(self) -> Traits:
-        """Return the roles that were met, and what they may turn into, as columns."""
+        """Return the roles that were met as columns."""
         if self._traits is None:
-            for turning in (role.turns for role in self.by_number):  # grows meanwhile
-                if turning:
-                    _ = self[turning.does], self[turning.does_not]
             self._traits = self._columns()
         return self._traits
 
     def _columns(self) -> Traits:
         roles = self.by_number
-        turns = [role.turns or Turning(-1, role.mask, role.mask) for role in roles]
         parts = [part for role in roles for part in role.parts]
         counts = np.array([len(role.parts) for role in roles], np.int64)
         return Traits(
             looked_at=np.array([role.direct or role.waits or role.begins for role in roles], np.bool_),
             begins=np.array([role.begins for role in roles], np.bool_),
             goes_on=np.array([role.goes_on for role in roles], np.bool_),
-            looks_back=np.array([role.looks_back for role in roles], np.bool_),
+            of_past=np.array([role.looks_back or role.turns is not None for role in roles], np.bool_),
             arms=np.array([[at in role.arms for at in range(len(self.silences))] for role in roles], np.bool_),
-            turns=np.array([turning.which for turning in turns], np.int64),
-            does=np.array([self[turning.does].number for turning in turns], np.int64),
-            does_not=np.array([self[turning.does_not].number for turning in turns], np.int64),
             parts=counts,
             parts_at=offsets(counts)[:-1],
             part=parts,

@@ -16,7 +16,7 @@ from operators.columns import Flags, Int64s, first_of_runs, one_before, order_of
 from operators.config import NEVER, PANE_MS, WindowConfig
 from operators.emotions.marks import Began, mark_of
 from operators.emotions.recent import Recent
-from operators.emotions.roles import Part, Roles
+from operators.emotions.roles import Part, Role, Roles
 from operators.emotions.sifting import Batch, Pass, Sifting
 from operators.emotions.sorter import number_of
 from operators.emotions.table import Visitors
@@ -132,7 +132,6 @@ class Sieve:
 
     def _go_through(self, under_way: Sifting) -> None:
         """Find out what the watched events are, and which of them the matcher has to see."""
-        self._turn(under_way)
         self._look_back(under_way)
         asking = self._put_by(under_way)
         self._look_closer(under_way, asking)
@@ -143,55 +142,35 @@ class Sieve:
             names = under_way.names[under_way.at[arming]]
             under_way.restless.update(zip(names.tolist(), under_way.rows[arming].tolist(), strict=True))
 
-    def _turn(self, under_way: Sifting) -> None:
-        """Find out which events turn from their visitor's one before, and what they are then."""
-        turned, roles, items = self._table.turned, under_way.roles, under_way.by_row
-        past: list[Any] = under_way.batch.chunk.watched.past  # of these none is None
-        for which in range(len(self._roles.turns)):
-            traits = self._roles.traits
-            mine = items[traits.turns[roles[items]] == which]
-            if not len(mine):
-                continue
-            value = np.array([past[item][which] for item in mine.tolist()], np.uint64)
-            row = under_way.rows[mine]
-            first = first_of_runs(row)
-            before = one_before(value)
-            before[first] = turned[row[first], which]
-            does = (before != 0) & (before != value)
-            roles[mine] = np.where(does, traits.does[roles[mine]], traits.does_not[roles[mine]])
-            last = np.append(first[1:], True)
-            turned[row[last], which] = value[last]
-
     def _look_back(self, under_way: Sifting) -> None:
-        """Find out what holds in the light of the pages that the visitors viewed before."""
-        table, roles, past = self._table, under_way.roles, under_way.batch.chunk.watched.past
-        items = under_way.by_row[self._roles.traits.looks_back[roles[under_way.by_row]]]
-        if not len(items):
-            return
-        views = slice(len(self._roles.turns), len(self._roles.turns) + 2)
-        page, here = np.array([past[item][views] for item in items.tolist()], np.uint64).T
-        row = under_way.rows[items]
-        first = first_of_runs(row)
-        came, before = one_before(page), one_before(here)
-        came[first], before[first] = table.page[row[first]], table.place[row[first]]
-        moves = (here != before).nonzero()[0]  # views of the same page again are one view
-        back = one_before(before[moves])
-        goes = first_of_runs(row[moves])
-        back[goes] = table.before[row[moves[goes]]]
-        returns = here[moves] == back
-        for i in moves[returns].tolist():
-            under_way.between[under_way.at.item(items[i])] = here.item(i), before.item(i)
-        table.page[row] = page  # what is written last, stays
-        table.place[row[moves]], table.before[row[moves]] = here[moves], before[moves]
-        back_at, away_at = np.zeros(len(items), np.bool_), np.zeros(len(items), np.bool_)
-        back_at[moves], away_at[moves] = returns, ~returns
-        columns = roles[items].tolist(), came.tolist(), back_at.tolist(), away_at.tolist()
-        by_number, looked_back = self._roles.by_number, self._roles.looked_back
-        found = [
-            looked_back(by_number[role], self._came_from.get(page, 0), returns=returned, elsewhere=away)
-            for role, page, returned, away in zip(*columns, strict=True)
-        ]
-        roles[items] = [role.number for role in found]
+        """Find out what events are in the light of those of their visitors before them."""
+        roles, rows, numbers, turned = self._roles, under_way.rows, under_way.roles, self._table.turned
+        past: list[Any] = under_way.batch.chunk.watched.past  # of these none is None
+        for item in (roles.traits.of_past[numbers] & (rows >= 0)).nonzero()[0].tolist():
+            role, row = roles.by_number[numbers[item]], rows.item(item)
+            while role.turns:
+                which, does, does_not = role.turns
+                before, value = turned.item(row, which), past[item][which]
+                turned[row, which] = value
+                role = roles[does if before not in (0, value) else does_not]
+            if role.looks_back:
+                page, here = past[item][len(roles.turns) : len(roles.turns) + 2]
+                role = self._in_the_light(under_way, under_way.at.item(item), role, row, page, here)
+            numbers[item] = role.number
+
+    def _in_the_light(self, under_way: Sifting, place: int, role: Role, row: int, page: int, here: int) -> Role:
+        """Return the role of a view in the light of those before; ``here`` is where it leads."""
+        table = self._table
+        came, before = self._came_from.get(table.page.item(row), 0), table.place.item(row)
+        returns = elsewhere = False
+        if here != before:  # views of the same page again are one view
+            returns = here == table.before.item(row)
+            elsewhere = not returns
+            if returns:
+                under_way.between[place] = here, before
+            table.place[row], table.before[row] = here, before
+        table.page[row] = page
+        return self._roles.looked_back(role, came, returns=returns, elsewhere=elsewhere)
 
     def _put_by(self, under_way: Sifting) -> Mapping[int, Sequence[Part]]:
         """Put by what nothing asks for; return the parts of the events that may ask or be asked for: of few, all.
