@@ -1,9 +1,9 @@
 """The sieve: follows the visitors of a chunk, and lets only those events through that the matcher must see.
 
 What is known of a visitor stands in the columns of the table. The events that rules ask for are gone through in
-columns, and one by one only those that may ask for others, or be asked for, or where there are few; of all other events
-those alone are looked at whose visitor waits, or of whom a silence has begun. What is let through carries what the
-matcher has missed and needs.
+columns; one by one only those that depend on what came before them, that may ask for others or be asked for, and where
+there are few. Of all other events those alone are looked at whose visitor waits, or of whom a silence has begun. What
+is let through carries what the matcher has missed and needs.
 """
 
 from collections.abc import Mapping, Sequence
