@@ -29,13 +29,14 @@ SEPARATOR = "\0"
 class Watched:
     """The events of a chunk that rules of emotions ask for, in order: what is found out as they are decoded.
 
-    ``at`` are their places in the chunk, ``ids`` their event ids; ``past`` is what others are held against, None
-    where none are. The events themselves are let go: few are looked at again (``Chunk.event``).
+    ``at`` are their places in the chunk, ``ids`` their event ids; ``past`` is what others are held against, None where
+    none are (``operators.emotions.sorter.Past``). The events themselves are let go: few are looked at again, which
+    `Chunk.event` decodes anew.
     """
 
     at: Int64s = field(default_factory=lambda: np.zeros(0, np.int64))
     masks: list[int] = field(default_factory=list)
-    past: list[tuple[Any, ...] | None] = field(default_factory=list)
+    past: list[Any] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from operators.chunk import Chunk, Int32s, Reply, UInt8s
 from operators.config import PANE_MS, WindowConfig
 from operators.deadletters import DeadLetters
 from operators.digests import spelled
-from operators.emotions.sorter import OBSERVED, Sorter
+from operators.emotions.sorter import OBSERVED, Past, Sorter
 from operators.gathering import Aside, Columns, Gathered
 from operators.kinds import IS_POLL, KIND, WINDOWED
 from operators.numbering import SessionNumbers, ShardNumbers
@@ -29,7 +29,7 @@ from schemas.inbound import (
     InterventionOutcome,
 )
 
-_Sorted = tuple[Callable[[Any], int], int, Callable[[Any], tuple[Any, ...] | None]]
+_Sorted = tuple[Callable[[Any], int], int, Callable[[Any], Past | None]]
 """Tells the mask of an event of some type, and its past if its mask has any of these bits."""
 
 _RUN = 1_024

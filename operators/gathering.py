@@ -66,7 +66,7 @@ class Aside:
     replies: list[tuple[int, InterventionOutcome | InterventionApproval]] = field(default_factory=list)
     watched: list[tuple[Int64s, Texts]] = field(default_factory=list)
     masks: list[int] = field(default_factory=list)
-    past: list[tuple[Any, ...] | None] = field(default_factory=list)
+    past: list[Any] = field(default_factory=list)
 
     def watched_events(self) -> Watched:
         """Return what is watched of the whole batch."""

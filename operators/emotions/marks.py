@@ -40,13 +40,13 @@ def mark_of(slot: Slot) -> Callable[[int, str, Past | None], bytes]:
 
     Most marks are replaced by another, or written by snapshots, and never looked at.
     """
-    rule, at = slot.rule, slot.compared
+    rule, at = slot.rule, slot.distinct
     if rule.after:
         return lambda ts, event_id, _: _encode(((ts, event_id),))
     if rule.gap_ms:
-        return lambda ts, event_id, past: _encode((ts, event_id, *(_CORNER if past is None else past[-1] or _CORNER)))
-    if rule.distinct:
-        return lambda ts, event_id, past: _encode((ts, event_id, past[at] if past else None))
+        return lambda ts, event_id, past: _encode((ts, event_id, *((past and past.near) or _CORNER)))
+    if at is not None:
+        return lambda ts, event_id, past: _encode((ts, event_id, past and past.distinct[at]))
     return lambda ts, event_id, _: _encode((ts, event_id, None))
 
 

@@ -6,14 +6,14 @@ on the user's events before (``History``) has a bit of its own, which the sieve 
 
 import math
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Literal
 
 import msgspec
 
-from operators.emotions.sorter import TRACKED, Alternative, Band, Compared, Sorter
+from operators.emotions.sorter import TRACKED, Alternative, Band, Compared, Sorter, union
 from schemas.inbound import Event, PageView
 from schemas.registry import INBOUND
 
@@ -65,7 +65,7 @@ class Patterns:
         for struct, alternatives in self._by_type.items():
             fields, mine = set(struct.__struct_fields__), self._bits_of(alternatives)
             compared = Compared(
-                bits=sum(bit for bit, _ in turns) | _any(distinct.values()) | near,
+                bits=union([*(bit for bit, _ in turns), *distinct.values(), near]),
                 turns=tuple(field if bit & mine else None for bit, field in turns),
                 distinct=tuple(field if bits & mine and field in fields else None for field, bits in distinct.items()),
                 near=bool(near & mine) and {"x", "y"} <= fields,
@@ -75,8 +75,8 @@ class Patterns:
 
     def _bits_of(self, alternatives: list[Alternative]) -> int:
         """Return the bits that events may have, with and without a look at what was before them."""
-        bits = _any(each.bit for each in alternatives)
-        return bits | _any(past.bit for bit, past in self.history.items() if bit & bits)
+        bits = union(each.bit for each in alternatives)
+        return bits | union(past.bit for bit, past in self.history.items() if bit & bits)
 
     def types_of(self, name: str) -> list[type[Event]]:
         """Return the types of event that a pattern may match."""
@@ -278,10 +278,3 @@ class _Contains:
 
     def __call__(self, value: Any) -> bool:
         return isinstance(value, str) and any(part in value.casefold() for part in self.parts)
-
-
-def _any(bits: Iterable[int]) -> int:
-    out = 0
-    for bit in bits:
-        out |= bit
-    return out

@@ -5,7 +5,7 @@ close behind: an event of a count with none like it before it in its time, a sin
 worth telling. Such an event is put by; the matcher sees it only when another asks for it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from operators.columns import Flags, Int64s, offsets
 from operators.emotions.patterns import History
 from operators.emotions.rules import Rule, Rules
-from operators.emotions.sorter import OBSERVED, TRACKED, Sorter
+from operators.emotions.sorter import OBSERVED, TRACKED, Sorter, union
 from schemas.inbound import Event
 
 
@@ -23,12 +23,12 @@ from schemas.inbound import Event
 class Slot:
     """A rule of which the newest event is put by until another asks for it within ``window_ms``.
 
-    ``compared`` is where in an event's past that stands what the rule compares beside its time.
+    ``distinct`` is which of the values that have to be different it compares, if any.
     """
 
     rule: Rule
     window_ms: int
-    compared: int
+    distinct: int | None
 
 
 class Part(NamedTuple):
@@ -103,17 +103,17 @@ class Roles(dict[int, Role]):
         self.past: tuple[tuple[int, History], ...] = tuple(
             (bit, entry) for bit, entry in rules.patterns.history.items() if entry.kind != "turned"
         )
-        self._returned = _any(bit for bit, entry in self.past if entry.kind == "returned")
-        self.of_past = _any(bit for bit, _ in self.past) | TRACKED
-        distinct = {field: len(self.turns) + 2 + at for at, field in enumerate(_distinct(rules))}
+        self._returned = union(bit for bit, entry in self.past if entry.kind == "returned")
+        self.of_past = union(bit for bit, _ in self.past) | TRACKED
+        distinct = {field: at for at, field in enumerate(_distinct(rules))}
         self.slots = tuple(
-            Slot(rule, rule.gap_ms or rule.within_ms, -1 if rule.gap_ms else distinct.get(rule.distinct, 0))
+            Slot(rule, rule.gap_ms or rule.within_ms, distinct.get(rule.distinct))
             for rule in rules.rules
             if _is_slot(rule)
         )
         self.silences = tuple(r for r in rules.rules if r.unless_anything and r.count == 1 and not r.after)
         self.windows: Int64s = np.array([slot.window_ms for slot in self.slots], np.int64)
-        self.waiting = _any(1 << at for at, slot in enumerate(self.slots) if slot.rule.for_ms)
+        self.waiting = union(1 << at for at, slot in enumerate(self.slots) if slot.rule.for_ms)
         """A bit for each slot whose rule waits for what fails to follow."""
         self.slot_of = {slot.rule.number: at for at, slot in enumerate(self.slots)}
         self.silent = frozenset(rule.number for rule in self.silences)
@@ -192,8 +192,8 @@ class Roles(dict[int, Role]):
                 first = bool(rule.after and rule.after[0] & mask)
                 direct |= on or first
                 begins |= rule.number in self.lasting and (on or first)
-                goes_on |= bool(_any(rule.after) & mask)
-            elif on or _any(rule.after) & mask:
+                goes_on |= bool(union(rule.after) & mask)
+            elif on or union(rule.after) & mask:
                 counted = rule.count > 1 or bool(rule.after[0] & mask)
                 parts.append(Part(slot, self.slots[slot].window_ms, on, counted))
         return Role(
@@ -218,7 +218,7 @@ class Roles(dict[int, Role]):
 
 def sorters_of(rules: Rules) -> dict[type[Event], Sorter]:
     """Return what tells the events apart that rules ask for, by type."""
-    return rules.patterns.sorters(_distinct(rules), _any(rule.on for rule in rules.rules if rule.gap_ms))
+    return rules.patterns.sorters(_distinct(rules), union(rule.on for rule in rules.rules if rule.gap_ms))
 
 
 def _is_slot(rule: Rule) -> bool:
@@ -231,11 +231,4 @@ def _distinct(rules: Rules) -> dict[str, int]:
     for rule in rules.rules:
         if rule.distinct:
             out[rule.distinct] = out.get(rule.distinct, 0) | rule.on
-    return out
-
-
-def _any(bits: Iterable[int]) -> int:
-    out = 0
-    for bit in bits:
-        out |= bit
     return out

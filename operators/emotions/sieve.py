@@ -18,7 +18,7 @@ from operators.emotions.marks import Began, mark_of
 from operators.emotions.recent import Recent
 from operators.emotions.roles import Part, Role, Roles
 from operators.emotions.sifting import Batch, Pass, Sifting
-from operators.emotions.sorter import number_of
+from operators.emotions.sorter import Past, number_of
 from operators.emotions.table import Visitors
 
 _MIX: Final = np.uint64(0xFF51AFD7ED558CCD)
@@ -150,26 +150,25 @@ class Sieve:
             role, row = roles.by_number[numbers[item]], rows.item(item)
             while role.turns:
                 which, does, does_not = role.turns
-                before, value = turned.item(row, which), past[item][which]
+                before, value = turned.item(row, which), past[item].turns[which]
                 turned[row, which] = value
                 role = roles[does if before not in (0, value) else does_not]
             if role.looks_back:
-                page, here = past[item][len(roles.turns) : len(roles.turns) + 2]
-                role = self._in_the_light(under_way, under_way.at.item(item), role, row, page, here)
+                role = self._in_the_light(under_way, under_way.at.item(item), role, row, past[item])
             numbers[item] = role.number
 
-    def _in_the_light(self, under_way: Sifting, place: int, role: Role, row: int, page: int, here: int) -> Role:
-        """Return the role of a view in the light of those before; ``here`` is where it leads."""
-        table = self._table
+    def _in_the_light(self, under_way: Sifting, at: int, role: Role, row: int, past: Past) -> Role:
+        """Return the role of a view (its place in the chunk is ``at``) in the light of those before."""
+        table, here = self._table, past.place
         came, before = self._came_from.get(table.page.item(row), 0), table.place.item(row)
         returns = elsewhere = False
         if here != before:  # views of the same page again are one view
             returns = here == table.before.item(row)
             elsewhere = not returns
             if returns:
-                under_way.between[place] = here, before
+                under_way.between[at] = here, before
             table.place[row], table.before[row] = here, before
-        table.page[row] = page
+        table.page[row] = past.page
         return self._roles.looked_back(role, came, returns=returns, elsewhere=elsewhere)
 
     def _put_by(self, under_way: Sifting) -> Mapping[int, Sequence[Part]]:

@@ -1,9 +1,10 @@
 """The sorter: one look at an event of the telemetry tells which patterns it matches, while it is at hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from hashlib import blake2b
-from operator import attrgetter
+from operator import attrgetter, or_
 from typing import Any, Final, NamedTuple
 
 from operators.digests import digest
@@ -15,12 +16,20 @@ TRACKED: Final = 1
 OBSERVED: Final = -1
 """The mask of an emotion that another system diagnosed."""
 
-Past = tuple[Any, ...]
-"""What other events are held against.
 
-Of each pattern that asks for a turn a number for the value of its field; one for the page, and one for the page with
-its path (0: nothing); the values that have to be different; the place on the screen.
-"""
+class Past(NamedTuple):
+    """What other events are held against: numbers, 0 for nothing, and values, None for nothing.
+
+    Of each pattern that asks for a turn a number for the value of its field (``turns``); one for the ``page``, and one
+    for the page with its path (``place``); the values of the fields that have to be different; the place on the screen.
+    """
+
+    turns: tuple[int, ...]
+    page: int
+    place: int
+    distinct: tuple[Any, ...]
+    near: tuple[float, float] | None = None
+
 
 _LONG_PATH: Final = 128
 """Characters of a path up to which it is remembered as it is."""
@@ -119,7 +128,7 @@ class Sorter:
         """Return what others are held against of an event."""
         key = self._past_key(event)
         found = self._past.get(key) or self._look_at(key)
-        return (*found, _place(event)) if self._compared.near else found
+        return Past(*found[:-1], _place(event)) if self._compared.near else found
 
     def _look_at(self, key: Any) -> Past:
         values = dict(zip(self._past_names, key if len(self._past_names) > 1 else (key,), strict=False))
@@ -131,7 +140,7 @@ class Sorter:
         turned = (values[field] for field in self._compared.turns)
         turns = (self._numbers[value] if isinstance(value, str) else number_of(value) for value in turned)
         distinct = (short_path(values[field]) if field == "url" else values[field] for field in self._compared.distinct)
-        found = (*turns, page, place, *distinct, *(() if self._compared.near else (None,)))
+        found = Past(tuple(turns), page, place, tuple(distinct))
         _remember(self._past, key, values, found, _LONG_TEXT)
         return found
 
@@ -148,6 +157,15 @@ def _in_bands(mask: int, open_bands: tuple[tuple[int, tuple[Band, ...]], ...], e
 
 
 _place = attrgetter("x", "y")
+
+
+def union(bits: Iterable[int]) -> int:
+    """Return the bits of all masks.
+
+    >>> union([1, 4, 5])
+    5
+    """
+    return reduce(or_, bits, 0)
 
 
 def _nothing(_: Any) -> None:
