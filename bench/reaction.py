@@ -72,9 +72,7 @@ class _Listener:
         self.arrived: dict[str, float] = {}
         self._wanted: set[str] | None = None
         self._deadline = float("inf")
-        self._consumer = Consumer(
-            {"bootstrap.servers": topics.address, "group.id": uuid.uuid4().hex, "fetch.wait.max.ms": 5}
-        )
+        self._consumer = Consumer({"bootstrap.servers": topics.address, "group.id": uuid.uuid4().hex})
         name = topics.name(OUTBOUND["intervention"].topic)
         partitions = self._consumer.list_topics(name, timeout=10).topics[name].partitions
         self._consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING) for partition in partitions])

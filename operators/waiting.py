@@ -1,7 +1,7 @@
 """Accepted events whose tick is not closed yet, in blocks as they came; and how they are put in order once it is."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +16,10 @@ from operators.texts import TextColumn, Texts
 
 _MANY = 8
 """Blocks beyond which they are joined into one before a closing."""
+_PART = 1 << 15
+"""Events, and a row's more, that are sorted at one call: what comes meanwhile waits for no more."""
+_UNTOLD = 1 << 15
+"""Ids that are no longer needed before anybody looks which columns of them can go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Names:
         self._columns: list[TextColumn] = []
         self._needed: list[int] = []
         self._next = 0
+        self._dropped: list[Int64s] = []
+        self._untold = 0
 
     def add(self, ids: TextColumn, needed: int) -> int:
         """Keep a column of which ``needed`` ids are; return the number of its first."""
@@ -97,8 +103,17 @@ class Names:
 
     def drop(self, numbers: Int64s) -> None:
         """Say that these are needed no more."""
-        if not len(numbers):
+        self._dropped.append(numbers)
+        self._untold += len(numbers)
+        if self._untold > _UNTOLD:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of the columns of which no id is needed."""
+        if not self._untold:
             return
+        numbers = np.concatenate(self._dropped)
+        self._dropped, self._untold = [], 0
         which = np.searchsorted(self._bases, numbers, side="right") - 1
         left = (np.array(self._needed) - np.bincount(which, minlength=len(self._needed))).tolist()
         stay = [i for i, needed in enumerate(left) if needed]
@@ -108,6 +123,7 @@ class Names:
 
     def packed(self, numbers: Int64s) -> tuple[Int64s, Texts]:
         """Return the places of numbers, all that are needed, among ids, and those; of columns hardly used only they."""
+        self._let_go()
         bases, needed = np.array(self._bases), np.array(self._needed)
         which = np.searchsorted(bases, numbers, side="right") - 1
         places = numbers - bases[which]
@@ -174,6 +190,17 @@ class _Sorted:
         return self._events.take(ranges(self._at, self._count))
 
 
+def _parts(events: Events) -> Iterator[Events]:
+    """Cut events in the order of their rows into parts of rows each."""
+    begin = 0
+    while begin < len(events):
+        end = len(events)
+        if end > begin + _PART:
+            end = int(events.row.searchsorted(events.row[begin + _PART], "right"))
+        yield Events(*[getattr(events, name)[begin:end] for name in _FIELDS])
+        begin = end
+
+
 def _outdone(events: Events) -> Flags:
     order, row, user = group_by(events.row, events.user)
     act = IS_ACT[events.kind[order]]
@@ -192,6 +219,8 @@ class Waiting:
 
     def __init__(self) -> None:
         self._blocks: list[tuple[int, Events]] = []
+        self._unsorted: list[Events] = []
+        """What is sorted next, by row and time already: parts of rows each, the first rows last."""
         self._sorted: list[_Sorted] = []
         self._sorted_until = LONG_AGO
         self._names = Names()
@@ -205,7 +234,7 @@ class Waiting:
         self._blocks.append((int(events.ts.min()), events))
 
     def _all(self) -> list[Events]:
-        return [block for _, block in self._blocks] + [block.rest() for block in self._sorted]
+        return [*(block for _, block in self._blocks), *self._unsorted, *(block.rest() for block in self._sorted)]
 
     def packed(self) -> tuple[Events, Texts]:
         """Return what a snapshot keeps: everything that waits, as one block, and the event ids."""
@@ -223,32 +252,46 @@ class Waiting:
         return first[rows]
 
     def sort(self, until: int, count_by_row: Int64s) -> int:
-        """Sort what is before a tick (ms), once for each; return how many repeats were dropped."""
-        if until <= self._sorted_until:
-            return 0
-        self._sorted_until = until
-        events = join(self._older(until, lambda block: block.ts < until))
-        if not len(events):
-            return 0
-        events, repeats = self._in_order(events, count_by_row)
-        self._sorted.append(_Sorted(events, until))
+        """Sort what is before a tick (ms), once for each, a part at each call; return how many repeats were dropped."""
+        repeats = 0
+        if until > self._sorted_until:
+            repeats = self._sort_rest(count_by_row)
+            self._sorted_until = until
+            events = join(self._older(until, lambda block: block.ts < until))
+            self._unsorted = list(_parts(events.take(sort_by(events.row, events.ts))))[::-1] if len(events) else []
+        elif self._unsorted:
+            repeats = self._sort_part(count_by_row)
+        return repeats
+
+    def _sort_part(self, count_by_row: Int64s) -> int:
+        events, repeats = self._in_order(self._unsorted.pop(), count_by_row)
+        self._sorted.append(_Sorted(events, self._sorted_until))
+        return repeats
+
+    def _sort_rest(self, count_by_row: Int64s) -> int:
+        repeats = 0
+        while self._unsorted:
+            repeats += self._sort_part(count_by_row)
         return repeats
 
     def close(self, rows: Int64s, horizon: Int64s, count_by_row: Int64s) -> Due:
         """Remove the events of rows (ascending) before their horizons (ms), and return each once."""
         latest = int(horizon.max())
-        taken = [found for found in (block.take(rows, horizon) for block in self._sorted) if len(found[0])]
+        repeats = self._sort_rest(count_by_row)
+        ready = [(block.until, *found) for block in self._sorted if len((found := block.take(rows, horizon))[0])]
         self._sorted = [block for block in self._sorted if len(block)]
-        closed = [events for events, _ in taken]
+        closed = [events for _, events, _ in ready]
         if any(begin < latest for begin, _ in self._blocks):
             horizon_by_row = np.full(len(count_by_row), LONG_AGO)
             horizon_by_row[rows] = horizon
             closed += self._older(latest, lambda block: block.ts < horizon_by_row[block.row])
-        if len(taken) == len(closed) == 1:
-            due = Due(*taken[0], 0)
+        if len(closed) == len(ready) > 0 and len({until for until, _, _ in ready}) == 1:
+            # What was sorted for one tick lies there in the order of rows.
+            due = Due(join(closed), np.concatenate([outdone for _, _, outdone in ready]), repeats)
         else:
-            events, repeats = self._in_order(join(closed), count_by_row)
-            due = Due(events, None, repeats)
+            events = join(closed)
+            events, again = self._in_order(events.take(sort_by(events.row, events.ts)), count_by_row)
+            due = Due(events, None, repeats + again)
         np.subtract.at(count_by_row, due.events.row, 1)
         self._names.drop(due.events.name)
         return due
@@ -274,12 +317,11 @@ class Waiting:
         return older
 
     def _in_order(self, events: Events, count_by_row: Int64s) -> tuple[Events, int]:
-        """Sort events by row, time and event id, and drop repeats, which are taken off their rows' counts.
+        """Put events of equal row and time in the order of their ids; repeats are taken off their rows' counts.
 
         Times of one row are seldom equal, so ids are compared only where they are, and only where order changes
         anything (a join and a leave of the same millisecond, not two messages).
         """
-        events = events.take(sort_by(events.row, events.ts))
         first = first_of_runs(events.row, events.ts)
         if first.all():
             return events, 0

@@ -31,6 +31,7 @@ from operators.emotions.visitor import Visitor
 from operators.emotions.wanted import Wanted
 from operators.interventions.cues import Answer, Cue, Felt, Over, Seen, covering_tick
 from operators.interventions.records import may_be_of
+from operators.presence import LONG_AGO
 from operators.settle import Closed
 from schemas.inbound import MAX_TS, InterventionApproval
 from schemas.outbound import Anomaly, Emotion
@@ -299,10 +300,12 @@ class Diagnosis:
         sessions = self._table.session
         rows = np.flatnonzero(sessions >= 0)
         rows = rows[self._sessions.partition[sessions[rows]] == partition]
-        # An event may still lie a pane behind the ticks that are closed.
-        oldest = stream.clock - self._config.stream_delay_ms - PANE_MS
-        for visitor in sweep(self._table, self._matcher, rows, oldest):
+        for visitor in sweep(self._table, self._matcher, rows, self._oldest(stream)):
             stream.alarms.forget(visitor)
+
+    def _oldest(self, stream: Stream) -> int:
+        """Return from when on (ms) events may still come: a pane behind the ticks that are closed."""
+        return stream.clock - self._config.stream_delay_ms - PANE_MS
 
     # What ticks tell.
 
@@ -316,8 +319,7 @@ class Diagnosis:
             course.want(place, key, anomaly.ts, anomaly.ts)
             for tick in stream.wanted.over(key, stream.ended.get(key, NEVER_ENDED)[1]):
                 course.scored(place, key, tick, None, first=True)
-        waiting = {self._sessions.keys[session] for session in self._table.unquiet} if noticed.closed else ()
-        for key, tick, score, earlier in stream.wanted.take(noticed.closed, waiting, stream.clock):
+        for key, tick, score, earlier in stream.wanted.take(noticed.closed, self._is_unquiet, stream.clock):
             place = BEFORE_ALL if earlier else self._tick_place(course, key, tick)
             course.scored(place, key, tick, score, first=True)
         for key, tick in stream.wanted.missing(reached):
@@ -328,6 +330,9 @@ class Diagnosis:
             stream.ended = {
                 key: (start, ended) for key, (start, ended) in stream.ended.items() if ended > reached - PANE_MS
             }
+
+    def _is_unquiet(self, key: str) -> bool:
+        return self._sessions.row_by_key.get(key) in self._table.unquiet
 
     def _lived(self, stream: Stream, key: str, tick: int) -> bool:
         """Return whether a session lived at a tick that was not closed for it, because nothing went on."""
@@ -352,13 +357,14 @@ class Diagnosis:
         """Pack the whole state into bytes; ``shards`` is how many there are, which a restored one must agree with."""
         sessions = self._sessions
         rows = np.array(sorted(sessions.row_by_key.values()), np.int64)
+        oldest = min((self._oldest(stream) for stream in self._streams.values()), default=LONG_AGO)
         return SNAPSHOTS.pack(
             Remembered(
                 shards=shards,
                 rules=self._rules.digest,
                 keys=[sessions.keys[row] for row in rows.tolist()],
                 columns=pack({}, sessions.columns(rows)),
-                visitors=self._table.packed(rows),
+                visitors=self._table.packed(rows, oldest),
                 clocks={partition: stream.clock for partition, stream in self._streams.items()},
                 swept={partition: stream.swept for partition, stream in self._streams.items()},
                 wanted={partition: stream.wanted.ticks for partition, stream in self._streams.items()},

@@ -8,7 +8,7 @@ from operators.emotions.table import Kept
 from operators.snapshot import Snapshots
 from operators.texts import Texts
 
-SNAPSHOT_VERSION: Final = 4
+SNAPSHOT_VERSION: Final = 5
 
 
 class Remembered(msgspec.Struct):

@@ -30,11 +30,14 @@ _decode = msgspec.msgpack.Decoder(Visitor).decode
 class Kept(msgspec.Struct, array_like=True):
     """What a snapshot keeps of visitors: columns, packed; in their order, the matcher's, packed; and marks, row by row.
 
-    ``idle`` are the columns of those of whom nothing is on its way.
+    ``reached`` has a bit for each of a visitor's slots in which a mark, if there is one, may still be asked for;
+    ``put_by`` are what is there. ``armed`` are those of silences that have begun. ``idle`` are the columns of those of
+    whom nothing is on its way.
     """
 
     columns: bytes = pack({}, {})
     visitors: list[bytes | None] = msgspec.field(default_factory=list)
+    reached: bytes = b""
     put_by: list[bytes | None] = msgspec.field(default_factory=list)
     armed: list[Began | None] = msgspec.field(default_factory=list)
     idle: bytes = pack({}, {})
@@ -104,6 +107,7 @@ class Visitors(Columns):
         self.next_due = 0
         self.idle = Idle(nobody(layout))
         self._lasting = roles.lasting
+        self._windows = roles.windows
         self._used = 0
         self._free: list[int] = []
 
@@ -209,26 +213,35 @@ class Visitors(Columns):
         if not self.unquiet[session]:
             del self.unquiet[session]
 
-    def packed(self, sessions: Int64s) -> Kept:
-        """Return what a snapshot keeps of all visitors; sessions (rows, ascending) are named by their place."""
+    def packed(self, sessions: Int64s, oldest: int) -> Kept:
+        """Return what a snapshot keeps of all visitors; sessions (rows, ascending) are named by their place.
+
+        No event comes from before ``oldest`` (ms) any more, so what only such a one could ask for is left out.
+        """
         rows = np.flatnonzero(self.session >= 0)
         columns = {name: getattr(self, name)[rows] for name in _NUMBERS}
         columns["session"] = np.searchsorted(sessions, columns["session"]).astype(np.int32)
+        reached = columns["met"] >= oldest - self._windows
+        row, slot = reached.nonzero()
+        row_armed, silence = (columns["due"] < NEVER).nonzero()
         return Kept(
             pack({}, columns),
             self._packed_visitors(rows),
-            self.put_by[rows].ravel().tolist(),
-            self.armed[rows].ravel().tolist(),
+            np.packbits(reached).tobytes(),
+            self.put_by[rows[row], slot].tolist(),
+            self.armed[rows[row_armed], silence].tolist(),
             self.idle.packed(sessions),
         )
 
     def _packed_visitors(self, rows: Int64s) -> list[bytes | None]:
         """Return what is kept of visitors: most have not changed since the last snapshot."""
         packed: list[bytes | None] = self.packed_visitor[rows].tolist()
-        for i, visitor in enumerate(self.visitor[rows].tolist()):
-            if visitor is not None and packed[i] is None:
-                packed[i] = _encode(visitor)
-        self.packed_visitor[rows] = np.fromiter(packed, object, len(packed))
+        visitors = self.visitor[rows].tolist()
+        changed = [i for i, visitor in enumerate(visitors) if visitor is not None and packed[i] is None]
+        fresh = list(map(_encode, [visitors[i] for i in changed]))
+        self.packed_visitor[rows[changed]] = np.fromiter(fresh, object, len(fresh))
+        for i, one in zip(changed, fresh, strict=True):
+            packed[i] = one
         return packed
 
     def restore(self, kept: Kept, sessions: Int64s, *, same_rules: bool) -> list[int]:
@@ -238,8 +251,7 @@ class Visitors(Columns):
         for name in _NUMBERS[3:] if same_rules else _WHATEVER_THE_RULES:
             getattr(self, name)[rows] = columns[name]
         if same_rules:
-            for column, entries in ((self.put_by, kept.put_by), (self.armed, kept.armed)):
-                column[rows] = np.fromiter(entries, object, len(entries)).reshape(len(rows), column.shape[1])
+            self._restore_marks(kept, rows)
         for row in np.flatnonzero((self.due < NEVER).any(axis=1)).tolist():
             self.settle(row)
         self.idle.restore(kept.idle, sessions, same_rules=same_rules)
@@ -253,3 +265,10 @@ class Visitors(Columns):
                 self.visitor[row] = visitor
                 met.append(row)
         return met
+
+    def _restore_marks(self, kept: Kept, rows: Int64s) -> None:
+        reached = np.unpackbits(np.frombuffer(kept.reached, np.uint8), count=len(rows) * len(self._windows))
+        row, slot = reached.reshape(len(rows), len(self._windows)).nonzero()
+        self.put_by[rows[row], slot] = np.fromiter(kept.put_by, object, len(kept.put_by))
+        row, silence = (self.due[rows] < NEVER).nonzero()
+        self.armed[rows[row], silence] = np.fromiter(kept.armed, object, len(kept.armed))

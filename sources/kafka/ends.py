@@ -21,7 +21,7 @@ from sources.kafka.faults import ERRORS
 
 Place = tuple[str, int]
 GATHER_S = 0.003
-"""A question waits this long for the parts that are called next: it tells only of what came before it."""
+"""Where there are several parts, a question waits this long for those called next: it tells of what came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class End:
 class Ends:
     """Keep the newest known end of every watched partition. Shared by the parts of a process.
 
-    A thread of its own asks, because the client's call blocks; no method here does. It runs while anything is watched.
-    ``timeout_s`` bounds one question.
+    A thread of its own asks, because the client's call blocks; no method here does for long. It runs while anything is
+    watched. ``timeout_s`` bounds one question.
     """
 
     # The admin client could ask without a thread of ours. But it calls back on a thread of librdkafka's, and if the
@@ -49,6 +49,7 @@ class Ends:
         self._timeout_s = timeout_s
         self._changed = Condition()
         self._watched: set[Place] = set()
+        self._alone = True
         self._known: dict[Place, End] = {}
         self._thread: Thread | None = None
         self._wanted = False
@@ -59,6 +60,7 @@ class Ends:
         """Ask for these, too, from now on."""
         with self._changed:
             self._watched.update(places)
+            self._alone = len({partition for _, partition in self._watched}) == 1
             if self._thread is None and self._watched:
                 self._thread = Thread(target=self._run, name="kafka-ends", daemon=True)
                 self._thread.start()
@@ -67,6 +69,7 @@ class Ends:
         """Ask for these no longer; the thread ends with the last one."""
         with self._changed:
             self._watched.difference_update(places)
+            self._alone = len({partition for _, partition in self._watched}) == 1
             self._changed.notify()
 
     def known(self, place: Place) -> End | None:
@@ -85,12 +88,19 @@ class Ends:
             self._wanted = self._asking = True
             self._changed.notify()
 
+    def wait(self, at_most_s: float) -> None:
+        """Wait for the answer to a question that is under way; not where other parts would wait for this one."""
+        if self._asking and self._alone:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._asking, at_most_s)
+
     def _run(self) -> None:
         try:
             # Not closed but dropped: it has joined no group, and closing may wait for brokers that are away.
             consumer = Consumer(self._conf)
             while question := self._next_question():
-                sleep(GATHER_S)
+                if not self._alone:
+                    sleep(GATHER_S)
                 self._put(consumer, question)
         except Exception:
             # Nothing is proven from here on, which shows as partitions that answer nothing.
@@ -101,6 +111,7 @@ class Ends:
         """Wait until somebody wants to know; return what is watched, or nothing at the end."""
         with self._changed:
             self._asking = self._wanted
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._wanted or not self._watched)
             self._wanted = False
             if not self._watched:

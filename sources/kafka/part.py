@@ -23,8 +23,10 @@ STALLED = Gauge("attune_kafka_stalled", "1 while a partition answers nothing", [
 
 URGENT_S = 0.01
 """Ends are asked for this often at most while records wait for them."""
+PATIENCE_S = 0.002
+"""How long the answer about ends is waited for at once; brokers that are well take half a millisecond."""
 ANSWER_S = 0.004
-"""An answer about ends is looked for this often."""
+"""An answer that takes longer is looked for this often."""
 CENSUS_S = 1.0
 """Lag and silence are looked at this often."""
 
@@ -76,6 +78,7 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         now = monotonic()
         self._heard = dict.fromkeys(self._lanes, now)
         self._called = self._counted = now
+        self._many = config.batch_size // 4
         bound = config.buffer_mib * 1024 * 1024 // len(self._lanes)
         self._high, self._low = (8 * config.batch_size, bound), (2 * config.batch_size, bound // 4)
         ends.watch(self._places)
@@ -87,6 +90,12 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         now = monotonic()
         for read in reads:
             self._merger.push(read.shares, read.values, read.record_ts, read.offset, now)
+        if len(self._merger):
+            self._ends.ask(URGENT_S)
+            if count < self._many:
+                self._ends.wait(PATIENCE_S)
+        else:
+            self._ends.ask(self._config.clock_every_s)
         self._listen(heard, now)
         self._prove()
         merged = self._merger.pop(self._config.batch_size)
@@ -94,9 +103,7 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         if now - self._counted >= CENSUS_S:
             self._counted = now
             self._census(now)
-        waiting = len(self._merger) > 0
-        self._ends.ask(URGENT_S if waiting else self._config.clock_every_s)
-        self._pace(count, merged, waiting)
+        self._pace(count, merged, waiting=len(self._merger) > 0)
         if merged is not None:
             return [self._batch(merged)]
         return self._idle(now)
@@ -210,9 +217,8 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
                 stalled.add(f"{topic}[{self._partition}]")
         self._status.report(str(self._partition), frozenset(stalled), lag=before_it, position=int(self._next.sum()))
 
-    def _pace(self, count: int, merged: Merged | None, waiting: bool) -> None:
-        busy = self._config.batch_size // 4
-        if count >= busy or (merged is not None and len(merged) >= busy):
+    def _pace(self, count: int, merged: Merged | None, *, waiting: bool) -> None:
+        if count >= self._many or (merged is not None and len(merged) >= self._many):
             self._awake = None
         else:
             # The parts of a process are called at the same moments, so that one question about ends serves all of them.
