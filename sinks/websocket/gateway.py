@@ -26,6 +26,10 @@ log = structlog.get_logger(__name__)
 
 SLICE: Final = 50
 """Records that are routed before what they make is written."""
+REST_S: Final = 0.0005
+"""How long the thread rests after that, unless it is behind: who computes beside it must get the interpreter's lock."""
+BEHIND: Final = 5_000
+"""Waiting records from which on it is."""
 DELIVERIES: Final = 20_000
 """Deliveries that are written before the event loop gets to its other work."""
 
@@ -221,9 +225,11 @@ class Gateway:
                     deliveries += made
                     begin += len(part)
                     length = min(SLICE, max(1, DELIVERIES * len(part) // max(1, made)))
-                    if deliveries >= DELIVERIES or begin % SLICE == 0:
+                    if deliveries >= DELIVERIES or len(part) == SLICE:
                         await self._server.write_out()
                         deliveries = 0
+                        if self._handover.waiting < BEHIND and not self._handover.awaited:
+                            await asyncio.sleep(REST_S)
                 self._handover.done(records)
             await self._server.write_out()
             await self._arrived.wait()

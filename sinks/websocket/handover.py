@@ -18,6 +18,7 @@ class HandOver:
         self._batches: deque[Records] = deque()
         self._put = 0
         self._done = 0
+        self._waiters = 0
         self._closed: str | None = None
 
     def put(self, records: Records, timeout: float) -> None:
@@ -28,7 +29,7 @@ class HandOver:
         """
         with self._changed:
             # A batch larger than the whole queue goes alone.
-            self._wait(lambda: self._put == self._done or self._waiting + len(records) <= self._at_most, timeout)
+            self._wait(lambda: self._put == self._done or self.waiting + len(records) <= self._at_most, timeout)
             self._batches.append(records)
             self._put += len(records)
         self._wake()
@@ -61,15 +62,23 @@ class HandOver:
             self._changed.notify_all()
 
     @property
-    def _waiting(self) -> int:
+    def waiting(self) -> int:
+        """How many records were put and are not taken in."""
         return self._put - self._done
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for records to be taken in."""
+        return self._waiters > 0
+
     def _wait(self, condition: Callable[[], bool], timeout: float) -> None:
+        self._waiters += 1
         self._changed.wait_for(lambda: self._closed is not None or condition(), timeout)
+        self._waiters -= 1
         if self._closed is not None:
-            raise TransientError(f"websocket gateway: {self._closed}; {self._waiting} records were not taken")
+            raise TransientError(f"websocket gateway: {self._closed}; {self.waiting} records were not taken")
         if not condition():
             raise TransientError(
-                f"websocket gateway: it took nothing for {timeout:g} s and {self._waiting} records wait: the machine is"
+                f"websocket gateway: it took nothing for {timeout:g} s and {self.waiting} records wait: the machine is"
                 " overloaded or the gateway's thread hangs"
             )

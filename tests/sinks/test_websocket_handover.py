@@ -31,12 +31,15 @@ def test_a_full_queue_holds_up_the_publisher() -> None:
         handover.put(anomalies(1), 0.01)
     late = threading.Thread(target=handover.put, args=(anomalies(1, first=6), DEADLINE_S))
     late.start()
+    eventually(lambda: handover.awaited, "the publisher waits")
+    assert handover.waiting == 5
     taken = handover.next()
     assert taken is not None
     assert late.is_alive(), "it is the taking in that makes room"
     handover.done(taken)
     late.join(DEADLINE_S)
     assert not late.is_alive()
+    assert not handover.awaited
     last = handover.next()
     assert last is not None
     assert last.ts == [6]

@@ -46,7 +46,7 @@ def test_a_snapshot_waits_for_the_hub_and_close_leaves_the_gateway_alone(running
     part = WebsocketSink(running.gateway).build_part("live.out", "gateway", None)
     part.write_batch([batch("anomaly", *[("t", "s")] * 5_000)])
     part.snapshot()
-    assert running.gateway._handover._waiting == 0
+    assert running.gateway._handover.waiting == 0
     part.close()
     assert running.http("/health/live")[0].status == 200
 
