@@ -93,6 +93,8 @@ def send(topics: Topics, plan: Plan, report: Connection) -> None:
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
             "linger.ms": 5,
+            # A broker that has just begun may take seconds to its first answer: what waits is late, and is measured so.
+            "queue.buffering.max.messages": 1_000_000,
             "delivery.report.only.error": True,
             "on_delivery": delivered,
         }
