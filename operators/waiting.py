@@ -18,8 +18,8 @@ _MANY = 8
 """Blocks beyond which they are joined into one before a closing."""
 _PART = 1 << 15
 """Events, and a row's more, that are sorted at one call: what comes meanwhile waits for no more."""
-_UNTOLD = 1 << 15
-"""Ids that are no longer needed before anybody looks which columns of them can go."""
+_SEVERAL = 8
+"""Closings after which it is looked whose ids can go: that costs as much for one as for several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,6 @@ class Names:
         self._needed: list[int] = []
         self._next = 0
         self._dropped: list[Int64s] = []
-        self._untold = 0
 
     def add(self, ids: TextColumn, needed: int) -> int:
         """Keep a column of which ``needed`` ids are; return the number of its first."""
@@ -103,17 +102,17 @@ class Names:
 
     def drop(self, numbers: Int64s) -> None:
         """Say that these are needed no more."""
-        self._dropped.append(numbers)
-        self._untold += len(numbers)
-        if self._untold > _UNTOLD:
-            self._let_go()
+        if len(numbers):
+            self._dropped.append(numbers)
+        if len(self._dropped) >= _SEVERAL:
+            self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Let go of the columns of which no id is needed."""
-        if not self._untold:
+        if not self._dropped:
             return
         numbers = np.concatenate(self._dropped)
-        self._dropped, self._untold = [], 0
+        self._dropped = []
         which = np.searchsorted(self._bases, numbers, side="right") - 1
         left = (np.array(self._needed) - np.bincount(which, minlength=len(self._needed))).tolist()
         stay = [i for i, needed in enumerate(left) if needed]
@@ -123,7 +122,6 @@ class Names:
 
     def packed(self, numbers: Int64s) -> tuple[Int64s, Texts]:
         """Return the places of numbers, all that are needed, among ids, and those; of columns hardly used only they."""
-        self._let_go()
         bases, needed = np.array(self._bases), np.array(self._needed)
         which = np.searchsorted(bases, numbers, side="right") - 1
         places = numbers - bases[which]
@@ -156,12 +154,13 @@ class Due:
 
 
 class _Sorted:
-    """Events in order, all before a moment (ms), of which rows are taken out by and by."""
+    """Events in order, one at least, all before a moment (ms), of which rows are taken out by and by."""
 
     def __init__(self, events: Events, until: int) -> None:
         self._events, self.until = events, until
         self._outdone = _outdone(events)
-        self._count = np.bincount(events.row)
+        self._first = int(events.row[0])
+        self._count = np.bincount(events.row - self._first)
         self._at = np.cumsum(self._count) - self._count
         self._left = len(events)
 
@@ -173,7 +172,8 @@ class _Sorted:
 
         As long as a row has events here its number must not be given to another session.
         """
-        rows = rows[: rows.searchsorted(len(self._count))]
+        begin, end = rows.searchsorted([self._first, self._first + len(self._count)]).tolist()
+        rows, horizon = rows[begin:end] - self._first, horizon[begin:end]
         counts = self._count[rows]
         taken = ranges(self._at[rows], counts)
         if len(taken) and horizon.min() < self.until:
@@ -238,6 +238,7 @@ class Waiting:
 
     def packed(self) -> tuple[Events, Texts]:
         """Return what a snapshot keeps: everything that waits, as one block, and the event ids."""
+        self._names.let_go()
         events = join(self._all())
         if not len(events):
             return events, Texts()

@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 SLICE: Final = 50
 """Records that are routed before what they make is written."""
 REST_S: Final = 0.0005
-"""How long the thread rests after that, unless it is behind: who computes beside it must get the interpreter's lock."""
+"""How long the thread rests after that, a clock's tick more: who computes beside it must get the interpreter's lock."""
 BEHIND: Final = 5_000
-"""Waiting records from which on it is."""
+"""Records that are not routed, from which on it does not rest."""
 DELIVERIES: Final = 20_000
 """Deliveries that are written before the event loop gets to its other work."""
 
@@ -216,7 +216,7 @@ class Gateway:
         """
         while True:
             self._arrived.clear()
-            deliveries = 0
+            routed = deliveries = 0
             while (records := self._handover.next()) is not None:
                 begin, length = 0, 1
                 while begin < len(records):
@@ -224,11 +224,12 @@ class Gateway:
                     made = self._hub.publish(part, time.time())
                     deliveries += made
                     begin += len(part)
+                    routed += len(part)
                     length = min(SLICE, max(1, DELIVERIES * len(part) // max(1, made)))
-                    if deliveries >= DELIVERIES or len(part) == SLICE:
+                    if deliveries >= DELIVERIES or routed >= SLICE:
+                        routed = deliveries = 0
                         await self._server.write_out()
-                        deliveries = 0
-                        if self._handover.waiting < BEHIND and not self._handover.awaited:
+                        if self._handover.waiting - begin < BEHIND and not self._handover.awaited:
                             await asyncio.sleep(REST_S)
                 self._handover.done(records)
             await self._server.write_out()

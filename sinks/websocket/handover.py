@@ -73,8 +73,10 @@ class HandOver:
 
     def _wait(self, condition: Callable[[], bool], timeout: float) -> None:
         self._waiters += 1
-        self._changed.wait_for(lambda: self._closed is not None or condition(), timeout)
-        self._waiters -= 1
+        try:
+            self._changed.wait_for(lambda: self._closed is not None or condition(), timeout)
+        finally:
+            self._waiters -= 1
         if self._closed is not None:
             raise TransientError(f"websocket gateway: {self._closed}; {self.waiting} records were not taken")
         if not condition():

@@ -80,19 +80,18 @@ class Ends:
         """Return whether a question is under way."""
         return self._asking
 
-    def ask(self, every_s: float) -> None:
-        """Have the ends of all that is watched asked for, unless they were within ``every_s`` or are being so."""
+    def ask(self, every_s: float, wait_s: float = 0.0) -> None:
+        """Have the ends of all that is watched asked for, unless they were within ``every_s`` or are being so.
+
+        Waits for the answer for up to ``wait_s``; not where other parts would wait for this one.
+        """
         if self._asking or monotonic() - self._asked < every_s:
             return
         with self._changed:
             self._wanted = self._asking = True
             self._changed.notify()
-
-    def wait(self, at_most_s: float) -> None:
-        """Wait for the answer to a question that is under way; not where other parts would wait for this one."""
-        if self._asking and self._alone:
-            with self._changed:
-                self._changed.wait_for(lambda: not self._asking, at_most_s)
+            if wait_s and self._alone:
+                self._changed.wait_for(lambda: not self._asking, wait_s)
 
     def _run(self) -> None:
         try:

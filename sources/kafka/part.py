@@ -90,15 +90,17 @@ class KafkaPart(StatefulSourcePartition[RawBatch, Position]):
         now = monotonic()
         for read in reads:
             self._merger.push(read.shares, read.values, read.record_ts, read.offset, now)
-        if len(self._merger):
-            self._ends.ask(URGENT_S)
-            if count < self._many:
-                self._ends.wait(PATIENCE_S)
-        else:
-            self._ends.ask(self._config.clock_every_s)
         self._listen(heard, now)
         self._prove()
         merged = self._merger.pop(self._config.batch_size)
+        if not len(self._merger):
+            self._ends.ask(self._config.clock_every_s)
+        elif merged is not None or count >= self._many:
+            self._ends.ask(URGENT_S)
+        else:
+            self._ends.ask(URGENT_S, PATIENCE_S)
+            self._prove()
+            merged = self._merger.pop(self._config.batch_size)
         self._hold()
         if now - self._counted >= CENSUS_S:
             self._counted = now

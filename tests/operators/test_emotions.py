@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from operators.emotions import sieve
+from operators.emotions.wanted import Wanted
 from operators.interventions.config import InterventionConfig
 from operators.interventions.content import read_interventions
 from operators.interventions.cues import Cue, CueBatch, Felt, Scored
@@ -223,6 +224,36 @@ def test_a_score_that_is_wanted_again_behind_its_tick_is_told_at_both_places() -
         said("chat.message", 140_000, user="u2", session="other"),
     ]
     assert by_session(cues_of(log, range(len(log)))) == by_session(cues_of(log))
+
+
+def test_what_a_late_event_may_still_ask_for_outlives_a_restart() -> None:
+    """Stream time is 11 s on when the second and third click come: a snapshot leaves out only what is out of reach."""
+    place: dict[str, Any] = {"x": 10, "y": 10, "element": "buy", "page": "product"}
+    log = [
+        said("telemetry.click", 20_000, **place),
+        said("chat.message", 31_500, user="u2", session="other"),
+        said("telemetry.click", 31_600, late_ms=11_000, **place),
+        said("telemetry.click", 31_700, late_ms=10_900, **place),
+    ]
+    whole = emotions_of(cues_of(log))
+    assert [(found.rule, len(found.evidence)) for found in whole] == [("rage_click", 3)]
+    assert emotions_of(cues_of(log, range(len(log)), restarts=[2])) == whole
+
+
+def test_kept_scores_go_when_nobody_waits_and_a_missing_one_is_told_at_its_time() -> None:
+    """The visitor's wait for more than a view of his cart runs out; nobody else ever waits."""
+    log = [
+        said("telemetry.cart", 4_000, action="view"),
+        *(said("chat.message", 6_000 + 1_000 * second, user="u2") for second in range(150)),
+    ]
+    diagnosis = followed(log)
+    (stream,) = diagnosis._streams.values()
+    assert not stream.wanted.kept
+    wanted = Wanted()
+    wanted.add("t\0s", 5_000, 4_000)
+    assert not list(wanted.missing(4_999))
+    assert list(wanted.missing(5_000)) == [("t\0s", 5_000)]
+    assert list(wanted.missing(65_000)) == [("t\0s", 65_000)]
 
 
 def test_what_is_still_in_time_is_held_against_what_came_before_it() -> None:

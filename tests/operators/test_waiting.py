@@ -93,3 +93,16 @@ def test_repeats_are_dropped_when_what_waits_is_sorted_and_when_they_come_later(
     count[0] += 1
     due = waiting.close(np.array([0]), np.array([50]), count)
     assert (due.events.ts.tolist(), due.repeats, count[0]) == ([10, 20], 1, 0)
+
+
+def test_ids_go_with_what_they_name_though_nothing_is_packed() -> None:
+    """A batch's ids are one column for all shards; of a shard with little to do many would be kept."""
+    waiting, count = Waiting(), np.zeros(ROWS, np.int64)
+    for number in range(100):
+        waiting.add(block([(0, number)], 0), TextColumn([f"e{number}"] * OTHERS))
+        count[0] += 1
+        assert len(waiting.close(np.array([0]), np.array([number + 1]), count).events) == 1
+        assert len(waiting.close(np.array([1]), np.array([number + 1]), count).events) == 0
+    assert len(waiting._names._columns) < operators.waiting._SEVERAL
+    waiting.packed()
+    assert not waiting._names._columns
