@@ -1,6 +1,7 @@
 """A real Kafka for the benchmarks: the tests' own broker on this machine, or one that runs already; and its topics."""
 
 import argparse
+import os
 import shutil
 import tempfile
 import uuid
@@ -64,7 +65,7 @@ def _fastest() -> Path | None:
 
     Disks of small machines stand still at times: a broker was seen that did not answer for three seconds.
     """
-    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES else None
+    return _MEMORY if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ class Topics:
             consumer.assign([place])
             reached = 0
             while reached < end:
-                for message in consumer.consume(10_000, timeout=10):
+                messages = consumer.consume(10_000, timeout=10)
+                assert messages, f"{topic}: read up to {reached} of {end}, then nothing for 10 s"
+                for message in messages:
                     assert message.error() is None, message.error()
                     reached = (message.offset() or 0) + 1
                     yield message

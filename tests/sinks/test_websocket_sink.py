@@ -1,5 +1,6 @@
 """The engine's sink: what a flow writes reaches the clients, and an epoch waits for the hub."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,9 @@ from bytewax.testing import TestingSource, cluster_main, run_main
 from schemas.batches import Records
 from schemas.errors import ConfigError, TransientError
 from sinks.websocket.config import GatewayConfig
-from sinks.websocket.gateway import Gateway
+from sinks.websocket.gateway import SLICE, Gateway
 from sinks.websocket.sink import WebsocketSink
-from tests.fix_websocket import Running, batch
+from tests.fix_websocket import DEADLINE_S, Running, batch
 
 
 def flow_of(items: list[tuple[str, Records]], sink: WebsocketSink) -> Dataflow:
@@ -66,3 +67,25 @@ def test_another_process_has_the_part() -> None:
         sink.build_part("live.out", "gateway", None)
     with pytest.raises(ConfigError, match="expected a gateway"):
         WebsocketSink(None)
+
+
+@pytest.mark.parametrize("size", [1, 49, 50, 51])
+def test_others_have_their_turn_while_many_batches_of_any_size_wait(
+    running: Running, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is held up until all batches wait, so that they are routed in one go."""
+    gateway, turns, go_on = running.gateway, 0, threading.Event()
+    write_out = gateway._server.write_out
+
+    async def counted() -> None:
+        nonlocal turns
+        turns += 1
+        await write_out()
+
+    monkeypatch.setattr(gateway._server, "write_out", counted)
+    gateway._call(lambda: go_on.wait(DEADLINE_S))
+    for _ in range(2_000 // size):
+        gateway.publish(batch("anomaly", *[("t", "s")] * size))
+    go_on.set()
+    gateway.drain()
+    assert turns >= 2_000 // (2 * SLICE)
